@@ -1,0 +1,340 @@
+"""A network is a networkx graph: nodes are populations, edges are projections.
+
+Node attributes: ``neuron`` (a `Neuron`), ``size`` (a number, or a tuple for a grid), ``meta`` (anything of yours).
+Edge attributes: ``topology``, ``weights`` (an initialiser, an array or a scipy sparse matrix), ``rule``, ``delay``
+(ticks), ``port`` (of the target), ``field`` (of the source neuron's state that the projection carries, ``x`` by
+default), ``phases`` (names of the phases in which the projection lives), ``name``, ``meta``.
+Graph attributes: ``signals`` (signal name -> population whose mean output it broadcasts), ``name``, ``meta``.
+
+`read_graph` checks all of it before anything runs.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import networkx as nx
+import numpy as np
+import scipy.sparse as sp
+
+from .initialisers import Initialiser, Normal
+from .neurons import Neuron
+from .topologies import Dense, FromMatrix, Topology, as_topology
+
+NODE_ATTRIBUTES = ("neuron", "size", "meta")
+EDGE_ATTRIBUTES = ("topology", "weights", "rule", "delay", "port", "field", "phases", "name", "meta")
+GRAPH_ATTRIBUTES = ("signals", "name", "meta")
+FORBIDDEN = ("/", ".", "->", "[", "]")
+
+
+class NetworkError(ValueError):
+    """The graph does not describe a network; the message names the node or edge and the remedy."""
+
+
+@dataclass(frozen=True)
+class Population:
+    name: str
+    neuron: Neuron
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+
+@dataclass(frozen=True)
+class Projection:
+    name: str
+    pre: str
+    post: str
+    topology: Topology
+    synapses: sp.csr_array | None  # (post, pre); None: every pair
+    weights: Any  # an Initialiser, or values: (post, pre) if dense, one per synapse in row order if sparse
+    rule: Any
+    delay: int
+    port: str
+    field: str
+    phases: frozenset[str] | None
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A checked network. ``order`` is the order in which populations are updated within a tick."""
+
+    populations: dict[str, Population]
+    projections: dict[str, Projection]
+    order: tuple[str, ...]
+    signals: dict[str, str] = field(default_factory=dict)
+
+
+def read_graph(graph: nx.Graph) -> Circuit:
+    """Check ``graph`` and read it. Raises `NetworkError` naming the node or edge and the remedy."""
+    if not isinstance(graph, nx.Graph):
+        raise NetworkError(f"a network is a networkx graph, not {type(graph).__name__}")
+    if not graph.is_directed():
+        raise NetworkError(
+            "projections have a direction: use nx.MultiDiGraph for populations, or networks.from_neurons(graph, ...) "
+            "to fold a graph whose nodes are neurons"
+        )
+    if graph.number_of_nodes() == 0:
+        raise NetworkError("the network has no populations: add one with net.add_node(name, neuron=..., size=...)")
+    _known("the graph", graph.graph, GRAPH_ATTRIBUTES)
+    populations = {str(name): _population(name, data) for name, data in graph.nodes(data=True)}
+    projections: dict[str, Projection] = {}
+    edges = list(_edges(graph))
+    delays = _delays(edges)
+    for (name, pre, post, data), delay in zip(edges, delays, strict=True):
+        if name in projections:
+            raise NetworkError(f"two projections are called {name!r}: give one of them another name=...")
+        projections[name] = _projection(name, populations[pre], populations[post], data, delay)
+    _connected(populations, projections)
+    signals = _signals(graph, populations)
+    return Circuit(populations, projections, _order(populations, projections), signals)
+
+
+def set_rule(graph: nx.Graph, rule: Any, projections: Iterable[str] | None = None) -> None:
+    """Put ``rule`` on every plastic edge of ``graph`` (every edge that has a rule), or on the ``projections`` named.
+
+    Raises `NetworkError` if nothing is plastic or a name is unknown.
+    """
+    named = {name: data for name, _, _, data in _edges(graph)}
+    chosen = list(projections) if projections is not None else [n for n, d in named.items() if d.get("rule")]
+    unknown = [name for name in chosen if name not in named]
+    if unknown:
+        raise NetworkError(f"no projection {unknown[0]!r}; projections: {', '.join(named) or 'none'}")
+    if not chosen:
+        raise NetworkError("no edge has a rule: name the projections to make plastic, set_rule(net, rule, [...])")
+    for name in chosen:
+        named[name]["rule"] = rule
+
+
+def from_neurons(
+    graph: nx.Graph,
+    neuron: Neuron | Mapping[str, Neuron] | None = None,
+    rule: Any = None,
+    *,
+    by: str = "population",
+    **edge: Any,
+) -> nx.MultiDiGraph:
+    """Fold a graph whose nodes are neurons into a network of populations.
+
+    Neurons are grouped by the node attribute ``by`` (all in one population, ``"neurons"``, where no node has it), and
+    the synapses between two groups become one sparse projection with the edge attribute ``weight`` (default 1) as
+    initial weight. An undirected edge gives both directions. ``neuron`` is one model for all or one per population;
+    ``rule`` and other keywords (``delay=1``, ...) go on every projection. Within a population neurons keep the
+    graph's order; ``net.nodes[p]["meta"]["nodes"]`` lists the original nodes.
+    """
+    labels = nx.get_node_attributes(graph, by)
+    missing = [node for node in graph if node not in labels]
+    if labels and missing:
+        raise NetworkError(f"node {missing[0]!r} has no attribute {by!r}, though others have: set it on every node")
+    members: dict[str, list[Any]] = {}
+    for node in graph:
+        members.setdefault(str(labels.get(node, "neurons")), []).append(node)
+    net = nx.MultiDiGraph()
+    for name, nodes in members.items():
+        model = neuron.get(name) if isinstance(neuron, Mapping) else neuron
+        if model is None:
+            raise NetworkError(f"population {name!r} has no neuron model: pass neuron=... (or a dict with {name!r})")
+        net.add_node(name, neuron=model, size=len(nodes), meta={"nodes": nodes})
+    if graph.number_of_edges() == 0:
+        return net
+    order = [node for nodes in members.values() for node in nodes]
+    matrix = nx.to_scipy_sparse_array(graph, nodelist=order, dtype=float, format="csr").T.tocsr()
+    start = dict(zip(members, np.cumsum([0, *map(len, members.values())]), strict=False))
+    for pre, pre_nodes in members.items():
+        for post, post_nodes in members.items():
+            rows = slice(start[post], start[post] + len(post_nodes))
+            block = matrix[rows, :][:, start[pre] : start[pre] + len(pre_nodes)]
+            if block.nnz:
+                net.add_edge(pre, post, topology=FromMatrix(sp.csr_array(block)), rule=rule, **edge)
+    return net
+
+
+def _known(owner: str, data: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
+    for key in data:
+        if key not in allowed:
+            near = difflib.get_close_matches(str(key), allowed, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise NetworkError(
+                f"{owner} has the unknown attribute {key!r}: {hint}Known: {', '.join(allowed)} "
+                "(your own data goes into meta={...})"
+            )
+
+
+def _population(name: Any, data: Mapping[str, Any]) -> Population:
+    owner = f"population {name!r}"
+    if not isinstance(name, str) or not name or any(part in name for part in FORBIDDEN):
+        raise NetworkError(f"{owner}: a name is a string without {' '.join(FORBIDDEN)}")
+    _known(owner, data, NODE_ATTRIBUTES)
+    if "neuron" not in data:
+        raise NetworkError(f"{owner} has no neuron model: add_node({name!r}, neuron=networks.Linear(), size=...)")
+    neuron = data["neuron"]
+    if isinstance(neuron, type):
+        raise NetworkError(f"{owner}: neuron={neuron.__name__} is a class; make one with {neuron.__name__}()")
+    if not isinstance(neuron, Neuron):
+        raise NetworkError(f"{owner}: neuron={neuron!r} is no Neuron; see `engrax list neurons`")
+    if "size" not in data:
+        raise NetworkError(f"{owner} has no size: add_node({name!r}, ..., size=<number of neurons>)")
+    size = data["size"]
+    shape = tuple(size) if isinstance(size, (tuple, list)) else (size,)
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shape)
+    if not shape or not whole or any(n < 1 for n in shape):
+        raise NetworkError(f"{owner}: size={size!r} must be a whole number of neurons, or a tuple of them for a grid")
+    population = Population(name, neuron, tuple(int(n) for n in shape))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(neuron):
+        shape_of = np.shape(leaf)
+        if shape_of not in ((), (population.size,)):
+            raise NetworkError(
+                f"{owner}: parameter {jax.tree_util.keystr(path)[1:]} has shape {shape_of}; give one number, or one "
+                f"per neuron with shape ({population.size},)"
+            )
+        if not np.all(np.isfinite(leaf)):
+            raise NetworkError(f"{owner}: parameter {jax.tree_util.keystr(path)[1:]} is not finite")
+    return population
+
+
+def _edges(graph: nx.Graph) -> Iterable[tuple[str, str, str, dict[str, Any]]]:
+    """(name, pre, post, attributes) of every edge. Parallel edges are told apart by their keys."""
+    if graph.is_multigraph():
+        for pre, post, key, data in graph.edges(keys=True, data=True):
+            yield data.get("name") or (f"{pre}->{post}" + (f"[{key}]" if key != 0 else "")), pre, post, data
+    else:
+        for pre, post, data in graph.edges(data=True):
+            yield data.get("name") or f"{pre}->{post}", pre, post, data
+
+
+def _delays(edges: list[tuple[str, str, str, dict[str, Any]]]) -> list[int]:
+    """Given delays are kept; of the others, in the order in which they were added, each gets 0 unless it is a
+    self-projection or would close a cycle of zero delays; then 1."""
+    instant = nx.DiGraph()
+    delays: list[int | None] = []
+    for name, pre, post, data in edges:
+        delay = data.get("delay")
+        if delay is not None:
+            if isinstance(delay, bool) or not isinstance(delay, (int, np.integer)) or delay < 0:
+                raise NetworkError(f"projection {name!r}: delay={delay!r} must be a whole number of ticks, 0 or more")
+            if delay == 0:
+                instant.add_edge(pre, post, name=name)
+        delays.append(None if delay is None else int(delay))
+    try:
+        cycle = nx.find_cycle(instant)
+    except nx.NetworkXNoCycle:
+        pass
+    else:
+        names = [instant.edges[pre, post]["name"] for pre, post, *_ in cycle]
+        raise NetworkError(
+            f"the projections {', '.join(map(repr, names))} form a cycle without delay: set delay=1 on one of them"
+        )
+    for i, (name, pre, post, _) in enumerate(edges):
+        if delays[i] is None:
+            closes = pre == post or (instant.has_node(post) and instant.has_node(pre) and nx.has_path(instant, post, pre))
+            delays[i] = int(closes)
+            if not closes:
+                instant.add_edge(pre, post, name=name)
+    return [int(delay or 0) for delay in delays]
+
+
+def _projection(name: str, pre: Population, post: Population, data: Mapping[str, Any], delay: int) -> Projection:
+    owner = f"projection {name!r}"
+    _known(owner, data, EDGE_ATTRIBUTES)
+    try:
+        topology = as_topology(data.get("topology", Dense()))
+        synapses = topology.connect(pre.shape, post.shape)
+    except (TypeError, ValueError) as error:
+        raise NetworkError(f"{owner}: {error}") from error
+    if synapses is not None and synapses.nnz == 0:
+        raise NetworkError(f"{owner} has no synapses: its topology {type(topology).__name__} is empty; remove the edge")
+    port = data.get("port", post.neuron.ports[0] if post.neuron.ports else None)
+    if port not in post.neuron.ports:
+        raise NetworkError(
+            f"{owner}: {type(post.neuron).__name__} neurons have no port {port!r}; "
+            f"ports of {post.name!r}: {', '.join(post.neuron.ports) or 'none'}"
+        )
+    carried = data.get("field", "x")
+    known = (*pre.neuron.init(), *pre.neuron.ports)
+    if carried not in known:
+        raise NetworkError(f"{owner}: {pre.name!r} has no field {carried!r} to carry; fields: {', '.join(known)}")
+    phases = data.get("phases")
+    if isinstance(phases, str):
+        raise NetworkError(f"{owner}: phases={phases!r} must be a set of names, as in phases={{{phases!r}}}")
+    weights = _weights(owner, data, topology, synapses, pre, post)
+    return Projection(
+        name, pre.name, post.name, topology, synapses, weights, data.get("rule"), delay, port, carried,
+        None if phases is None else frozenset(phases),
+    )  # fmt: skip
+
+
+def _weights(
+    owner: str,
+    data: Mapping[str, Any],
+    topology: Topology,
+    synapses: sp.csr_array | None,
+    pre: Population,
+    post: Population,
+) -> Initialiser | np.ndarray | Callable[..., Any]:
+    weights = data.get("weights")
+    if weights is None:
+        if synapses is None or not topology.weighted:
+            return Normal(0.1)
+        values = np.asarray(synapses.data, float)
+    elif isinstance(weights, Initialiser):
+        return weights
+    elif isinstance(weights, type) or callable(weights):
+        raise NetworkError(f"{owner}: weights={weights!r} is no initialiser; give networks.Normal(0.1) or an array")
+    elif synapses is None:
+        values = np.asarray(weights.toarray() if sp.issparse(weights) else weights, float)
+        expected: tuple[int, ...] = (post.size, pre.size)
+        if values.shape == ():
+            values = np.full(expected, float(values))
+        if values.shape != expected:
+            remedy = "transpose it" if values.shape == expected[::-1] else "reshape it, or leave weights out"
+            raise NetworkError(f"{owner}: weights have shape {values.shape}; (post, pre) is {expected}: {remedy}")
+    else:
+        expected = (synapses.nnz,)
+        if np.ndim(weights) == 2 or sp.issparse(weights):
+            dense = sp.csr_array(weights)
+            if dense.shape != synapses.shape:
+                raise NetworkError(f"{owner}: weights have shape {dense.shape}; (post, pre) is {synapses.shape}")
+            rows = np.repeat(np.arange(synapses.shape[0]), np.diff(synapses.indptr))
+            values = np.asarray(dense[rows, synapses.indices], float).ravel()
+        else:
+            values = np.asarray(weights, float)
+            if values.shape == ():
+                values = np.full(expected, float(values))
+        if values.shape != expected:
+            raise NetworkError(f"{owner}: weights have shape {values.shape}; the topology has {synapses.nnz} synapses")
+    if not np.all(np.isfinite(values)):
+        where = np.argwhere(~np.isfinite(values))[0].tolist()
+        raise NetworkError(f"{owner}: the initial weight at {where} is {values[tuple(where)]}; weights must be finite")
+    return values
+
+
+def _connected(populations: Mapping[str, Population], projections: Mapping[str, Projection]) -> None:
+    touched = {end for projection in projections.values() for end in (projection.pre, projection.post)}
+    for name in populations:
+        if name not in touched:
+            raise NetworkError(f"population {name!r} has no projections: connect it with net.add_edge or remove it")
+
+
+def _order(populations: Mapping[str, Population], projections: Mapping[str, Projection]) -> tuple[str, ...]:
+    instant = nx.DiGraph()
+    instant.add_nodes_from(populations)
+    instant.add_edges_from((p.pre, p.post) for p in projections.values() if p.delay == 0)
+    position = {name: i for i, name in enumerate(populations)}
+    return tuple(nx.lexicographical_topological_sort(instant, key=position.__getitem__))
+
+
+def _signals(graph: nx.Graph, populations: Mapping[str, Population]) -> dict[str, str]:
+    signals = dict(graph.graph.get("signals", {}))
+    for name, source in signals.items():
+        if source not in populations:
+            raise NetworkError(
+                f"signal {name!r} comes from {source!r}, which is no population; populations: {', '.join(populations)}"
+            )
+    return signals
+
+
+__all__ = ["Circuit", "NetworkError", "Population", "Projection", "from_neurons", "read_graph", "set_rule"]

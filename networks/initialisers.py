@@ -1,0 +1,91 @@
+"""Initial weights: functions of a random key, the number of synapses and the fan-in."""
+
+from abc import abstractmethod
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+class Initialiser(eqx.Module):
+    """``shape`` is (post, pre) for a dense projection and (synapses,) for a sparse one."""
+
+    @abstractmethod
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+        """The initial weights."""
+
+
+class Normal(Initialiser):
+    """Independent normal weights with standard deviation ``scale``."""
+
+    scale: float = 0.1
+    mean: float = 0.0
+
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+        return self.mean + self.scale * jax.random.normal(key, shape)
+
+
+class Uniform(Initialiser):
+    """Independent weights, uniform between ``low`` and ``high``."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+        return jax.random.uniform(key, shape, minval=self.low, maxval=self.high)
+
+
+class FanIn(Initialiser):
+    r"""Normal weights with standard deviation ``gain`` :math:`/\sqrt{\text{fan-in}}`, which keeps the variance of a
+    population's drive independent of how many synapses it has."""
+
+    gain: float = 1.0
+
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+        return self.gain / jnp.sqrt(max(fan_in, 1)) * jax.random.normal(key, shape)
+
+
+class UnitRows(Initialiser):
+    """Random rows of length 1 in the chosen norm order (2: Euclidean, 1: sum of weights); dense projections only.
+
+    ``positive`` draws from the uniform distribution on (0, 1) instead of the normal.
+    """
+
+    order: int = eqx.field(default=2, static=True)
+    positive: bool = eqx.field(default=False, static=True)
+
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+        if len(shape) != 2:
+            raise ValueError("UnitRows needs a dense projection; use FanIn for a sparse one")
+        w = jax.random.uniform(key, shape) if self.positive else jax.random.normal(key, shape)
+        return w / jnp.linalg.norm(w, ord=self.order, axis=1, keepdims=True)
+
+
+class Orthogonal(Initialiser):
+    """A random matrix with orthonormal rows or columns, times ``gain``; dense projections only."""
+
+    gain: float = 1.0
+
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+        if len(shape) != 2:
+            raise ValueError("Orthogonal needs a dense projection; use FanIn for a sparse one")
+        return self.gain * jax.random.orthogonal(key, max(shape))[: shape[0], : shape[1]]
+
+
+class Identity(Initialiser):
+    """``scale`` on the diagonal and 0 elsewhere (dense), or ``scale`` on every synapse (sparse)."""
+
+    scale: float = 1.0
+
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+        return self.scale * (jnp.eye(*shape) if len(shape) == 2 else jnp.ones(shape))
+
+
+class Fixed(Initialiser):
+    """Every weight is ``value``."""
+
+    value: float = 1.0
+
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+        return jnp.full(shape, self.value)

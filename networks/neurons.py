@@ -1,0 +1,239 @@
+"""Neuron models: each is one neuron, a scalar function from its state and ports to its next state.
+
+The simulator maps the function over the neurons of a population and over the batch. A parameter may be a number
+(shared) or an array with one value per neuron.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .fields import Fields
+
+Noise = Literal["uniform", "normal"]
+Activation = Callable[[Float[Array, ""]], Float[Array, ""]]
+
+
+class Competition(eqx.Module):
+    """A population-level operation on the outputs of one population, declared on its neuron as ``lateral=``.
+
+    It reads every neuron of the population, so whatever uses it is not local to a synapse (see ``engrax.locality``).
+    """
+
+    @abstractmethod
+    def __call__(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The outputs after competition."""
+
+
+class Softmax(Competition):
+    r"""Soft winner-take-all: :math:`x_i \leftarrow e^{\beta x_i} / \sum_k e^{\beta x_k}`."""
+
+    beta: float = 1.0  # inverse temperature, 1 / unit of x
+
+    def __call__(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        return jax.nn.softmax(self.beta * x)
+
+
+class KWinners(Competition):
+    """The ``k`` largest outputs stay as they are; the others become 0. Of equal outputs the first ones win."""
+
+    k: int = eqx.field(default=1, static=True)
+
+    def __check_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"KWinners(k={self.k}): k is the number of neurons left active, at least 1")
+
+    def __call__(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        _, winners = jax.lax.top_k(x, min(self.k, x.shape[0]))
+        return jnp.zeros_like(x).at[winners].set(x[winners])
+
+
+class Neuron(eqx.Module):
+    """One neuron. A subclass holds parameters only; its state is passed in and out.
+
+    ``ports`` names the inputs where projections (and external drive) end. ``loads`` names the ports whose total
+    absolute afferent weight the cell also senses: port ``p`` then arrives with ``p_load``, the sum of ``|w|``.
+    ``noise`` asks for one random number per neuron and tick. ``step`` takes the arguments that it names out of
+    ``state``, ``ports``, ``noise`` and ``dt`` (seconds).
+    """
+
+    ports: ClassVar[tuple[str, ...]] = ("drive",)
+    loads: ClassVar[tuple[str, ...]] = ()
+    noise: ClassVar[Noise | None] = None
+    lateral: Competition | None = eqx.field(default=None, kw_only=True)
+
+    @abstractmethod
+    def init(self) -> Fields:
+        """The state at tick 0; the field ``x`` is the output."""
+
+    @abstractmethod
+    def step(self, *args: Any, **kwargs: Any) -> Fields:
+        """The next state, with the same fields as ``init()``."""
+
+
+class Input(Neuron):
+    r"""Relays its external drive: :math:`x = d`."""
+
+    def init(self) -> Fields:
+        return Fields(x=0.0)
+
+    def step(self, ports: Fields) -> Fields:
+        return Fields(x=ports.drive)
+
+
+class Constant(Neuron):
+    r"""A unit that is always on, :math:`x = c`: a plastic projection from it is a learned bias."""
+
+    value: float = 1.0
+
+    def init(self) -> Fields:
+        return Fields(x=self.value)
+
+    def step(self) -> Fields:
+        return Fields(x=jnp.asarray(self.value))
+
+
+class Linear(Neuron):
+    r""":math:`x = d + l + b`, the sum of what arrives at ``drive`` and ``lateral`` plus a bias.
+
+    ``apical`` and ``learning`` receive top-down and teaching signals: they are there for rules to read and do not
+    move ``x``.
+    """
+
+    ports: ClassVar[tuple[str, ...]] = ("drive", "lateral", "apical", "learning")
+    bias: float = 0.0
+
+    def init(self) -> Fields:
+        return Fields(x=0.0)
+
+    def step(self, ports: Fields) -> Fields:
+        return Fields(x=ports.drive + ports.lateral + self.bias)
+
+
+class Rate(Neuron):
+    r""":math:`x = f(d + l + b)` with any scalar activation ``f`` (default tanh). Ports as in `Linear`."""
+
+    ports: ClassVar[tuple[str, ...]] = ("drive", "lateral", "apical", "learning")
+    activation: Activation = eqx.field(default=jnp.tanh, static=True)
+    bias: float = 0.0
+
+    def init(self) -> Fields:
+        return Fields(x=0.0)
+
+    def step(self, ports: Fields) -> Fields:
+        return Fields(x=self.activation(ports.drive + ports.lateral + self.bias))
+
+
+class LeakyRate(Neuron):
+    r"""Leaky integrator :math:`\tau\,\dot v = -v + d + l + b`, output :math:`x = f(v)`.
+
+    Exact for input held over the tick: :math:`v \leftarrow v\,e^{-\mathrm{dt}/\tau} + (1 - e^{-\mathrm{dt}/\tau})
+    (d + l + b)`.
+    """
+
+    ports: ClassVar[tuple[str, ...]] = ("drive", "lateral", "apical", "learning")
+    tau: float = 0.01  # seconds
+    activation: Activation = eqx.field(default=jnp.tanh, static=True)
+    bias: float = 0.0
+
+    def init(self) -> Fields:
+        return Fields(x=self.activation(jnp.zeros(())), v=0.0)
+
+    def step(self, state: Fields, ports: Fields, dt: float) -> Fields:
+        keep = jnp.exp(-dt / self.tau)
+        v = keep * state.v + (1 - keep) * (ports.drive + ports.lateral + self.bias)
+        return Fields(x=self.activation(v), v=v)
+
+
+class Settling(Neuron):
+    r"""Linsker's (1992) output unit: a feedforward response that lateral connections settle.
+
+    .. math::
+        v \leftarrow v + \alpha\,(d - \ell - r v), \qquad x = d + \eta
+
+    With the running correlations :math:`W = \langle d d^\top\rangle` as weights on a self-projection of ``v`` into the
+    port ``lateral`` (:math:`\ell = W v`) and constant drive, :math:`v \to Q^{-1} d` with :math:`Q = W + r I`. It is
+    Linsker's iteration :math:`y \leftarrow Y + F y` with :math:`Y = d`, :math:`F = I - \alpha Q` and :math:`v = \alpha
+    y`, and converges if and only if :math:`0 < \alpha < 2/\lambda_{\max}(Q)`. The leak ``r`` is the variance of the
+    output noise; what arrives at ``noise`` (:math:`\eta`) is added to the output ``x`` only.
+
+    Source: Linsker, Neural Computation 4:691-702 (1992).
+    """
+
+    ports: ClassVar[tuple[str, ...]] = ("drive", "lateral", "noise")
+    alpha: float = 0.1  # per tick
+    leak: float = 0.0  # r
+
+    def init(self) -> Fields:
+        return Fields(x=0.0, v=0.0)
+
+    def step(self, state: Fields, ports: Fields) -> Fields:
+        error = ports.drive - ports.lateral - self.leak * state.v
+        return Fields(x=ports.drive + ports.noise, v=state.v + self.alpha * error)
+
+
+class ScaledSettling(Neuron):
+    r"""`Settling` in which each cell scales its step by the total strength of the lateral synapses it receives.
+
+    .. math::
+        v_n \leftarrow v_n + \frac{c}{r + \sum_m |W_{nm}|}\,(d_n - \ell_n - r v_n)
+
+    By Gershgorin's theorem this converges to :math:`Q^{-1} d` for every positive definite :math:`Q` when
+    :math:`0 < c < 2`, with nothing known but the cell's own afferents.
+    """
+
+    ports: ClassVar[tuple[str, ...]] = ("drive", "lateral", "noise")
+    loads: ClassVar[tuple[str, ...]] = ("lateral",)
+    relaxation: float = 1.8  # c, dimensionless
+    leak: float = 0.0  # r
+
+    def init(self) -> Fields:
+        return Fields(x=0.0, v=0.0)
+
+    def step(self, state: Fields, ports: Fields) -> Fields:
+        step = self.relaxation / jnp.maximum(self.leak + ports.lateral_load, 1e-6)
+        error = ports.drive - ports.lateral - self.leak * state.v
+        return Fields(x=ports.drive + ports.noise, v=state.v + step * error)
+
+
+class LeakyBinary(Neuron):
+    r"""Földiák's (1990) unit: a leaky logistic potential that settles, and its binary output for learning.
+
+    .. math::
+        x \leftarrow x + h\,\bigl(\sigma(\lambda\,(d + l)) - x\bigr), \qquad y = [x > 0.5]
+
+    The analog ``x`` travels along the projections; rules read the binary ``y``. A threshold is the weight of a
+    projection from a `Constant` unit.
+
+    Source: Földiák, Biological Cybernetics 64:165-170 (1990).
+    """
+
+    ports: ClassVar[tuple[str, ...]] = ("drive", "lateral")
+    steepness: float = 10.0  # lambda
+    rate: float = 0.1  # h, integration step in units of the time constant
+
+    def init(self) -> Fields:
+        return Fields(x=0.0, y=0.0)
+
+    def step(self, state: Fields, ports: Fields) -> Fields:
+        x = state.x + self.rate * (jax.nn.sigmoid(self.steepness * (ports.drive + ports.lateral)) - state.x)
+        return Fields(x=x, y=jnp.where(x > 0.5, 1.0, 0.0))
+
+
+class Integrator(Neuron):
+    r"""A perfect integrator, :math:`x \leftarrow x + \kappa\, d`, from ``start``: the source of a broadcast signal
+    that tracks an error to zero (a shared price, a homeostatic set point)."""
+
+    rate: float = 1e-3  # kappa, per tick
+    start: float = 0.0
+
+    def init(self) -> Fields:
+        return Fields(x=self.start)
+
+    def step(self, state: Fields, ports: Fields) -> Fields:
+        return Fields(x=state.x + self.rate * ports.drive)

@@ -1,0 +1,292 @@
+"""A rule's own code as equations: traced once with JAX, then read as a list of what it reads, or printed.
+
+`trace` gives the jaxpr of one synapse with named inputs and outputs; locality, separation into matrix products and
+LaTeX all start from it, so none of them can differ from what runs.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sympy
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal as JaxprLiteral
+
+from ..networks.fields import Fields
+from .base import ARGUMENTS, LocalRule
+
+Part = Literal["evaluate", "pooled", "constrained", "constraint_pooled"]
+
+
+class RuleError(ValueError):
+    """A rule is not a function of one synapse that JAX can trace; the message names the rule and the remedy."""
+
+
+class _Spy(Fields):
+    """Fields that has whatever it is asked for, and remembers the names."""
+
+    __slots__ = ("seen",)
+    seen: set[str]
+
+    def __init__(self, seen: set[str]) -> None:
+        super().__init__()
+        object.__setattr__(self, "seen", seen)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self.seen.add(name)
+        return jnp.ones(())
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The jaxpr of one part of a rule. ``inputs`` and ``outputs`` are dotted names (``w``, ``pre.x``, ``syn.trace``,
+    ``signals.reward``, ``rule.eta`` for a hyper-parameter); ``reads`` are the inputs that an output depends on."""
+
+    jaxpr: ClosedJaxpr
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    reads: frozenset[str]
+
+
+def trace(rule: LocalRule, part: Part = "evaluate") -> Traced:
+    """Trace one part of a rule on scalars. Raises `RuleError` if it is no function of one synapse."""
+    seen: dict[str, set[str]] = {group: set() for group in ("pre", "post", "signals")}
+    syn = rule.init()
+    scalars = tuple(name for name in ARGUMENTS if name not in (*seen, "syn"))
+
+    def environment(values: Mapping[str, Any], groups: Mapping[str, Fields]) -> Fields:
+        return Fields({**values, **groups})
+
+    def run(rule: LocalRule, env: Fields) -> dict[str, Any]:
+        result = getattr(rule, part)(env)
+        if part == "evaluate":
+            dw, new = result
+            if not isinstance(new, Fields) or tuple(new) != tuple(syn):
+                raise RuleError(
+                    f"{type(rule).__name__}.update returned the synaptic state {new!r}; init() has the fields "
+                    f"{', '.join(syn) or 'none'}: return (dw, Fields(...)) with the same names"
+                )
+            outputs = {"dw": dw, **{f"syn.{name}": value for name, value in new.items()}}
+        elif part == "pooled":
+            outputs = dict(result.items())
+        else:
+            outputs = {} if result is None else {"w" if part == "constrained" else "afferent": result}
+        return {name: _scalar(rule, name, value) for name, value in outputs.items()}
+
+    ones = {name: jnp.ones(()) for name in scalars}
+    syn_ones = syn.map(lambda _: jnp.ones(()))
+    spies = {group: _Spy(names) for group, names in seen.items()}
+    parameters = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), rule)
+
+    def scout() -> dict[str, Any]:
+        return run(parameters, environment(ones, {**spies, "syn": syn_ones}))
+
+    groups = {}
+    try:
+        jax.eval_shape(scout)
+        groups = {group: Fields({name: jnp.ones(()) for name in sorted(names)}) for group, names in seen.items()}
+        if "tick" in groups["signals"] or "count" in groups["signals"]:
+            integers = {name: jnp.ones((), int) for name in ("tick", "count") if name in groups["signals"]}
+            groups["signals"] = groups["signals"].replace(**integers)
+        environment_of = environment(ones, {**groups, "syn": syn_ones})
+        arguments = {"rule": parameters, "env": environment_of}
+        jaxpr, shapes = jax.make_jaxpr(lambda a: run(a["rule"], a["env"]), return_shape=True)(arguments)
+    except jax.errors.JAXTypeError as error:
+        raise RuleError(
+            f"{type(rule).__name__}: a rule is traced, so it cannot branch on values with `if` or call numpy on them; "
+            f"use jnp.where and jnp functions ({str(error).splitlines()[0]})"
+        ) from error
+    inputs = tuple(_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(arguments))
+    outputs = tuple(shapes)
+    return Traced(jaxpr, inputs, outputs, _reads(jaxpr, inputs))
+
+
+def inline(jaxpr: Jaxpr, inputs: list[Any], apply: Callable[[Any, list[Any]], Any], literal: Callable[[Any], Any],
+           constants: tuple[Any, ...] = (),
+           opened: tuple[str, ...] = ("jit", "pjit", "closed_call", "custom_jvp_call")) -> list[Any]:  # fmt: skip
+    """Interpret a jaxpr over any kind of value: ``apply(equation, values)`` for a primitive, ``literal(number)`` for a
+    constant. Calls of the kinds in ``opened`` are replaced by what they call."""
+    values: dict[Any, Any] = dict(zip(jaxpr.invars, inputs, strict=True))
+    values.update(zip(jaxpr.constvars, [literal(c) for c in constants], strict=True))
+
+    def read(atom: Any) -> Any:
+        return literal(atom.val) if isinstance(atom, JaxprLiteral) else values[atom]
+
+    for equation in jaxpr.eqns:
+        arguments = [read(atom) for atom in equation.invars]
+        inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+        if inner is not None and equation.primitive.name in opened:
+            results = inline(inner.jaxpr, arguments, apply, literal, tuple(inner.consts), opened)
+        else:
+            result = apply(equation, arguments)
+            results = list(result) if equation.primitive.multiple_results else [result]
+        values.update(zip(equation.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def expressions(rule: LocalRule, part: Part = "evaluate") -> dict[str, sympy.Expr]:
+    """The outputs of one part of a rule as sympy expressions of one synapse (post neuron i, pre neuron j).
+
+    Raises `RuleError` naming the operation where sympy has no word for it.
+    """
+    traced = trace(rule, part)
+    symbols = _symbols(traced.inputs)
+
+    def apply(equation: Any, values: list[Any]) -> Any:
+        name = equation.primitive.name
+        if name in ("convert_element_type", "copy", "stop_gradient", "broadcast_in_dim", "reshape", "squeeze"):
+            return values[0]
+        if name == "integer_pow":
+            return values[0] ** equation.params["y"]
+        if name not in _SYMPY:
+            raise RuleError(f"{type(rule).__name__} uses {name!r}, for which there is no symbol in an equation")
+        return _SYMPY[name](*values)
+
+    results = inline(traced.jaxpr.jaxpr, symbols, apply, _number, tuple(traced.jaxpr.consts))
+    return dict(zip(traced.outputs, results, strict=True))
+
+
+def latex(rule: LocalRule) -> str:
+    """See `Rule.latex`."""
+    pooled = expressions(rule, "pooled")
+    lines = []
+    if "afferent" in pooled:
+        lines.append((r"A_{i}", r"\sum_{k} " + _sum(pooled["afferent"], "j")))
+    if "efferent" in pooled:
+        lines.append((r"E_{ij}", r"\sum_{k \le i} " + _sum(pooled["efferent"], "i")))
+    for name, expression in expressions(rule).items():
+        if name == "dw":
+            lines.append((r"\Delta w_{ij}", sympy.latex(_collect(expression))))
+        else:
+            lines.append((sympy.latex(_symbol(name)) + r" \leftarrow", sympy.latex(_collect(expression))))
+    constraint = expressions(rule, "constrained")["w"]
+    if constraint != _symbol("w"):
+        total = expressions(rule, "constraint_pooled").get("afferent")
+        if total is not None:
+            lines.append((r"A_{i}", r"\sum_{k} " + _sum(total, "j")))
+        lines.append((r"w_{ij} \leftarrow", sympy.latex(constraint)))
+    return "\n".join(left + (" " if left.endswith("leftarrow") else " = ") + right for left, right in lines)
+
+
+def _scalar(rule: LocalRule, name: str, value: Any) -> Any:
+    value = jnp.asarray(value)
+    if value.shape != ():
+        raise RuleError(f"{type(rule).__name__}: {name} has shape {value.shape}; a rule gives one number per synapse")
+    return value.astype(float)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    parts = [str(getattr(key, "name", getattr(key, "key", key))) for key in path]
+    return ".".join(parts[1:] if parts[0] == "env" else parts)
+
+
+def _reads(closed: ClosedJaxpr, inputs: tuple[str, ...]) -> frozenset[str]:
+    def apply(equation: Any, values: list[Any]) -> Any:
+        union: frozenset[str] = frozenset().union(*values)
+        return [union] * len(equation.outvars) if equation.primitive.multiple_results else union
+
+    start: list[frozenset[str]] = [frozenset([name]) for name in inputs]
+    outputs = inline(closed.jaxpr, start, apply, lambda _: frozenset(), tuple(closed.consts))
+    return frozenset().union(*outputs) if outputs else frozenset()
+
+
+def _symbol(name: str) -> sympy.Symbol:
+    group, _, field = name.rpartition(".")
+    special = {"w": "w_{ij}", "afferent": "A_{i}", "efferent": "E_{ij}", "noise": r"\xi_{ij}", "dt": r"\mathrm{d}t"}
+    if not group and field in special:
+        return sympy.Symbol(special[field], real=True)
+    base = sympy.latex(sympy.Symbol(field))
+    if len(field) > 1 and not base.startswith("\\") and "_" not in base:
+        base = rf"\mathrm{{{field}}}"
+    index = {"pre": "j", "post": "i", "syn": "ij"}.get(group)
+    return sympy.Symbol(f"{base}_{{{index}}}" if index else base, real=True)
+
+
+def _symbols(inputs: tuple[str, ...]) -> list[sympy.Symbol]:
+    """Hyper-parameters of nested wrappers may share a name: the later ones get primes."""
+    taken: dict[sympy.Symbol, int] = {}
+    symbols = []
+    for name in inputs:
+        symbol = _symbol(name)
+        count = taken.get(symbol, 0)
+        taken[symbol] = count + 1
+        symbols.append(sympy.Symbol(symbol.name + "'" * count, real=True) if count else symbol)
+    return symbols
+
+
+def _number(value: Any) -> sympy.Expr:
+    number = np.asarray(value).item()
+    if isinstance(number, bool):
+        return sympy.true if number else sympy.false
+    if np.isinf(number):
+        return sympy.oo if number > 0 else -sympy.oo
+    return sympy.Integer(int(number)) if float(number).is_integer() else sympy.Float(str(np.float32(number)))
+
+
+def _collect(expression: sympy.Expr) -> sympy.Expr:
+    return sympy.factor_terms(expression)
+
+
+def _sum(expression: sympy.Expr, index: str) -> str:
+    """The summand with the summed index renamed to k."""
+    renamed = {}
+    for symbol in expression.free_symbols:
+        head, _, tail = str(symbol).rpartition("_{")
+        if head and tail.rstrip("}") in (index, "ij"):
+            renamed[symbol] = sympy.Symbol(f"{head}_{{{tail.rstrip('}').replace(index, 'k')}}}", real=True)
+    return str(sympy.latex(expression.subs(renamed)))
+
+
+_SYMPY: dict[str, Callable[..., Any]] = {
+    "add": lambda a, b: a + b,
+    "add_any": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "neg": lambda a: -a,
+    "pow": lambda a, b: a**b,
+    "square": lambda a: a**2,
+    "sqrt": sympy.sqrt,
+    "rsqrt": lambda a: 1 / sympy.sqrt(a),
+    "cbrt": sympy.cbrt,
+    "exp": sympy.exp,
+    "exp2": lambda a: sympy.Integer(2) ** a,
+    "expm1": lambda a: sympy.exp(a) - 1,
+    "log": sympy.log,
+    "log1p": lambda a: sympy.log(1 + a),
+    "tanh": sympy.tanh,
+    "logistic": sympy.Function(r"\sigma"),
+    "sin": sympy.sin,
+    "cos": sympy.cos,
+    "tan": sympy.tan,
+    "sinh": sympy.sinh,
+    "cosh": sympy.cosh,
+    "atan": sympy.atan,
+    "erf": sympy.erf,
+    "abs": sympy.Abs,
+    "sign": sympy.sign,
+    "floor": sympy.floor,
+    "ceil": sympy.ceiling,
+    "max": sympy.Max,
+    "min": sympy.Min,
+    "clamp": lambda low, a, high: sympy.Max(low, sympy.Min(a, high)),
+    "rem": sympy.Mod,
+    "gt": sympy.Gt,
+    "lt": sympy.Lt,
+    "ge": sympy.Ge,
+    "le": sympy.Le,
+    "eq": sympy.Eq,
+    "ne": sympy.Ne,
+    "and": sympy.And,
+    "or": sympy.Or,
+    "not": sympy.Not,
+    "select_n": lambda condition, false, true: sympy.Piecewise((true, _truth(condition)), (false, True)),
+}
+
+
+def _truth(condition: Any) -> Any:
+    return condition if isinstance(condition, sympy.logic.boolalg.Boolean) else sympy.Ne(condition, 0)

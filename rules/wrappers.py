@@ -1,0 +1,130 @@
+"""Rules made of a rule: bounds, decay, sign, normalisation, gates, noise, schedules. They compose:
+``Bounded(Decay(Hebb(eta=1e-3), rate=1e-4), low=0.0)``.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from ..networks.fields import Fields
+from .base import Environment, LocalRule, Noise
+
+
+class Wrapper(LocalRule):
+    """A rule around ``rule``, which it leaves as it is unless it says otherwise."""
+
+    rule: LocalRule
+
+    @property
+    def noise(self) -> Noise | None:  # type: ignore[override]
+        return self.rule.noise
+
+    @property
+    def sharing(self) -> Any:  # type: ignore[override]
+        return self.rule.sharing
+
+    def init(self) -> Fields:
+        return self.rule.init()
+
+    def evaluate(self, env: Environment) -> tuple[Any, Fields]:
+        return self.rule.evaluate(env)
+
+    def pooled(self, env: Environment) -> Fields:
+        return self.rule.pooled(env)
+
+    def constrained(self, env: Environment) -> Any:
+        return self.rule.constrained(env)
+
+    def constraint_pooled(self, env: Environment) -> Any:
+        return self.rule.constraint_pooled(env)
+
+
+class Bounded(Wrapper):
+    r"""Hard bounds: :math:`w \leftarrow \min(\max(w, \mathrm{low}), \mathrm{high})` after each update."""
+
+    low: float = -jnp.inf
+    high: float = jnp.inf
+
+    def constrained(self, env: Environment) -> Any:
+        return jnp.clip(self.rule.constrained(env), self.low, self.high)
+
+
+class Dale(Wrapper):
+    r"""Dale's law: the weight keeps the ``sign`` (+1 or -1) of its presynaptic population, :math:`w \leftarrow
+    s\,\max(s w, 0)`."""
+
+    sign: float = 1.0
+
+    def constrained(self, env: Environment) -> Any:
+        return self.sign * jnp.maximum(self.sign * self.rule.constrained(env), 0)
+
+
+class Normalised(Wrapper):
+    r"""Weight normalisation over the afferents of a cell: :math:`w_{ij} \leftarrow c\,w_{ij} / (\sum_k
+    |w_{ik}|^p)^{1/p}` after each update. Local to a neuron, not to a synapse."""
+
+    total: float = 1.0  # c
+    power: float = 2.0  # p
+
+    def constrained(self, env: Environment) -> Any:
+        return self.total * self.rule.constrained(env) / jnp.maximum(env.afferent, 1e-12) ** (1 / self.power)
+
+    def constraint_pooled(self, env: Environment) -> Any:
+        if self.rule.constraint_pooled(env) is not None:
+            raise TypeError("a rule is normalised twice: Normalised cannot wrap another constraint with a pooled sum")
+        return jnp.abs(self.rule.constrained(env)) ** self.power
+
+
+class Decay(Wrapper):
+    r"""Weight decay towards ``target``: :math:`\Delta w \mathrel{+}= -\mathrm{rate}\,(w - w_0)`."""
+
+    rate: float = 1e-3  # per tick
+    target: float = 0.0  # w_0
+
+    def evaluate(self, env: Environment) -> tuple[Any, Fields]:
+        dw, syn = self.rule.evaluate(env)
+        return dw - self.rate * (env.w - self.target), syn
+
+
+class Gated(Wrapper):
+    r"""A third factor: :math:`\Delta w \leftarrow s\,\Delta w` with the broadcast signal ``signal``."""
+
+    signal: str = eqx.field(default="reward", static=True)
+
+    def evaluate(self, env: Environment) -> tuple[Any, Fields]:
+        dw, syn = self.rule.evaluate(env)
+        return env.signals.__getattr__(self.signal) * dw, syn
+
+
+class Noisy(Wrapper):
+    r"""Synaptic noise: :math:`\Delta w \mathrel{+}= \sigma\,\xi` with standard normal :math:`\xi`."""
+
+    noise: ClassVar[Noise | None] = "normal"  # type: ignore[misc]
+    scale: float = 1e-3
+
+    def evaluate(self, env: Environment) -> tuple[Any, Fields]:
+        dw, syn = self.rule.evaluate(env)
+        return dw + self.scale * env.noise, syn
+
+
+class Every(Wrapper):
+    """The weight changes on every ``n``-th tick only (ticks n-1, 2n-1, ...); synaptic state runs on."""
+
+    n: int = eqx.field(default=10, static=True)
+
+    def evaluate(self, env: Environment) -> tuple[Any, Fields]:
+        dw, syn = self.rule.evaluate(env)
+        return jnp.where(env.signals.tick % self.n == self.n - 1, dw, 0.0), syn
+
+
+class Scheduled(Wrapper):
+    """A learning-rate schedule: the change is multiplied by ``schedule(count)``, where ``count`` is the number of
+    trials so far in a run of trials and of ticks otherwise (any optax schedule will do)."""
+
+    schedule: Callable[[Any], Any] = eqx.field(default=lambda count: 1.0, static=True)
+
+    def evaluate(self, env: Environment) -> tuple[Any, Fields]:
+        dw, syn = self.rule.evaluate(env)
+        return self.schedule(env.signals.count) * dw, syn

@@ -1,0 +1,34 @@
+"""How local a rule or neuron is, derived from what its traced function reads."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .networks.neurons import Neuron
+from .rules.base import LocalRule
+from .rules.equations import trace
+
+Level = Literal["synapse", "neuron", "population", "batch", "global"]
+
+
+@dataclass(frozen=True)
+class Locality:
+    """``level``: ``synapse`` (weight, own state, its two neurons, broadcast signals), ``neuron`` (all afferents of one
+    cell), ``population`` (other cells of the population), ``batch`` (statistics over samples), ``global``.
+    ``reads``: the inputs that change what the rule does, by name."""
+
+    level: Level
+    reads: tuple[str, ...]
+
+
+def locality(thing: LocalRule | Neuron) -> Locality:
+    """The locality of a rule, or of a neuron model with its competition.
+
+    Raises `RuleError` if the rule cannot be traced.
+    """
+    if isinstance(thing, Neuron):
+        level: Level = "population" if thing.lateral is not None else "neuron"
+        return Locality(level, tuple(thing.ports))
+    parts = [trace(thing, "evaluate"), trace(thing, "pooled"), trace(thing, "constrained"), trace(thing, "constraint_pooled")]
+    reads = frozenset().union(*(part.reads for part in parts))
+    level = "population" if "efferent" in reads else "neuron" if "afferent" in reads else "synapse"
+    return Locality(level, tuple(sorted(name for name in reads if not name.startswith("rule."))))

@@ -1,0 +1,353 @@
+"""From a checked graph to one pure, differentiable step function.
+
+``Network`` is static: names, order, delays. ``Model`` holds every number that a run does not change (neuron
+parameters, rule hyper-parameters, the random key); ``State`` everything that it does. Both are pytrees, so that a run
+can be differentiated with respect to, and mapped over, any of it.
+"""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .networks.fields import Fields, named_arguments
+from .networks.graph import Circuit, NetworkError, Population, Projection
+from .networks.initialisers import Initialiser
+from .networks.neurons import Neuron
+from .rules.base import LocalRule
+from .rules.equations import RuleError
+from .layout import Blocks, Layout, make_layout
+from .plasticity import SynapticState, TracedRule, initial_synapses, learn, trace_rule
+from .protocol import RUN, Phase
+
+# Signals that are always there: ticks since the start, and trials (or, without trials, ticks) since the start.
+COUNTERS = ("tick", "count")
+
+
+class Model(eqx.Module):
+    """What a run reads and does not change."""
+
+    neurons: dict[str, Neuron]
+    rules: dict[str, LocalRule]
+    layouts: dict[str, Layout]
+    key: PRNGKeyArray
+
+
+class Synapses(eqx.Module):
+    """The weights and synaptic state of one projection, in blocks (see layout.py)."""
+
+    w: Blocks
+    syn: SynapticState
+
+
+class State(eqx.Module):
+    """What a run changes. ``neurons`` holds each population's state and what arrived at its ports this tick,
+    ``history`` the past outputs of those with delays of two ticks or more."""
+
+    tick: Int[Array, ""]
+    trial: Int[Array, ""]
+    neurons: dict[str, Fields]
+    synapses: dict[str, Synapses]
+    history: dict[str, Fields]
+
+
+Drive = Mapping[tuple[str, str], Float[Array, "*batch n"]]  # (population, port) -> external input
+
+
+@dataclass(frozen=True)
+class Network:
+    """The static part. Made by `make_network`."""
+
+    circuit: Circuit
+    dt: float
+    traced: dict[str, TracedRule]
+    delayed: dict[str, tuple[int, tuple[str, ...]]]  # population -> (longest delay, fields kept), from 2 ticks on
+    into: dict[str, tuple[Projection, ...]] = field(default_factory=dict)
+
+    def initial(self, model: Model, weights: Mapping[str, Blocks], batch: int | None) -> State:
+        """The state at tick 0."""
+        lead = () if batch is None else (batch,)
+        neurons = {}
+        for name, population in self.circuit.populations.items():
+            start = dict(model.neurons[name].init().items())
+            start |= dict.fromkeys(_arrivals(model.neurons[name]), 0.0)
+            shape = (*lead, population.size)
+            neurons[name] = Fields({k: jnp.broadcast_to(jnp.asarray(v, float), shape) for k, v in start.items()})
+        synapses = {
+            name: Synapses(
+                weights[name],
+                initial_synapses(model.rules[name], weights[name], batch) if name in model.rules else (),
+            )
+            for name in self.circuit.projections
+        }
+        zero = jnp.zeros((), jnp.int32)
+        return State(zero, zero, neurons, synapses, self._empty_history(neurons, self.delayed))
+
+    def reset(self, model: Model, state: State, populations: bool | frozenset[str], batch: int | None) -> State:
+        """The named populations (True: all) as at tick 0; weights and synaptic state stay."""
+        if not populations:
+            return state
+        names = set(self.circuit.populations) if populations is True else populations
+        fresh = self.initial(model, {name: s.w for name, s in state.synapses.items()}, batch)
+        return eqx.tree_at(
+            lambda s: (s.neurons, s.history),
+            state,
+            (
+                {name: (fresh if name in names else state).neurons[name] for name in state.neurons},
+                {name: (fresh if name in names else state).history[name] for name in state.history},
+            ),
+        )
+
+    def step(
+        self,
+        model: Model,
+        state: State,
+        drive: Drive,
+        signals: Fields | None = None,
+        *,
+        phase: Phase = RUN,
+        plastic: bool = True,
+    ) -> State:
+        """One tick: drives arrive, neurons update in order, rules see them as they are now. Pure.
+
+        ``drive`` adds external input of shape ([batch,] n) to a population's port; ``signals`` are scalars or, one per
+        copy of the network, (batch,) arrays.
+        """
+        neurons = dict(state.neurons)
+        for name in self.circuit.order:
+            neurons[name] = self._update(name, model, state, neurons, drive, phase)
+        every = self._signals(state, neurons, signals, phase)
+        synapses = dict(state.synapses)
+        if plastic:
+            for name in model.rules:
+                projection = self.circuit.projections[name]
+                if projection.phases is None or phase.name in projection.phases:
+                    synapses[name] = self._learn(projection, model, state, neurons, every)
+        history = {
+            name: Fields(
+                {
+                    key: jax.lax.dynamic_update_index_in_dim(past, neurons[name][key], state.tick % past.shape[0], 0)
+                    for key, past in state.history[name].items()
+                }
+            )
+            for name in state.history
+        }
+        return State(state.tick + 1, state.trial, neurons, synapses, history)
+
+    def weights(self, model: Model, state: State) -> dict[str, Any]:
+        """The dense projections' weights (post, pre); for sparse ones see `Simulator.params`."""
+        return {name: s.w[0] for name, s in state.synapses.items() if model.layouts[name].dense}
+
+    def with_weights(self, state: State, weights: Mapping[str, Any]) -> State:
+        """The same state with other weights in the dense projections named."""
+        synapses = {
+            name: Synapses((weights[name],), s.syn) if name in weights else s for name, s in state.synapses.items()
+        }
+        return eqx.tree_at(lambda s: s.synapses, state, synapses)
+
+    def _update(
+        self, name: str, model: Model, state: State, neurons: Mapping[str, Fields], drive: Drive, phase: Phase
+    ) -> Fields:
+        neuron = model.neurons[name]
+        old = state.neurons[name]
+        zero = jnp.zeros_like(old.x)
+        ports = dict.fromkeys(neuron.ports, zero)
+        loads = {port: jnp.zeros(zero.shape[-1:], zero.dtype) for port in neuron.loads}
+        for (target, port), value in drive.items():
+            if target == name:
+                ports[port] = ports[port] + value
+        for projection in self.into[name]:
+            if projection.phases is not None and phase.name not in projection.phases:
+                continue
+            x = self._seen(projection, projection.field, state, neurons)
+            layout, w = model.layouts[projection.name], state.synapses[projection.name].w
+            ports[projection.port] = ports[projection.port] + layout.propagate(w, x)
+            if projection.port in loads:
+                loads[projection.port] = loads[projection.port] + layout.load(w)
+        arrived = {**ports, **{f"{port}_load": jnp.broadcast_to(load, zero.shape) for port, load in loads.items()}}
+        own = Fields({key: old[key] for key in old if key not in arrived})
+        noise = self._noise(neuron, model.key, name, state.tick, zero)
+        new = _step_all(neuron, own, Fields(arrived), noise, self.dt)
+        if neuron.lateral is not None:
+            compete = neuron.lateral if zero.ndim == 1 else jax.vmap(neuron.lateral)
+            new = new.replace(x=compete(new.x))
+        return Fields({key: new[key].astype(zero.dtype) for key in own}, **arrived)
+
+    def _noise(self, neuron: Neuron, key: Any, name: str, tick: Any, like: Any) -> Any:
+        if neuron.noise is None:
+            return None
+        draw = jax.random.normal if neuron.noise == "normal" else jax.random.uniform
+        return draw(jax.random.fold_in(named_key(key, name), tick), like.shape, like.dtype)
+
+    def _seen(self, projection: Projection, name: str, state: State, neurons: Mapping[str, Fields]) -> Any:
+        """A field of the pre neurons as the synapses see it now, ``delay`` ticks late."""
+        if projection.delay == 0:
+            return neurons[projection.pre][name]
+        if projection.delay == 1:
+            return state.neurons[projection.pre][name]
+        past = state.history[projection.pre][name]
+        slot = (state.tick - projection.delay) % past.shape[0]
+        return jax.lax.dynamic_index_in_dim(past, slot, 0, keepdims=False)
+
+    def _signals(self, state: State, neurons: Mapping[str, Fields], given: Fields | None, phase: Phase) -> Fields:
+        broadcast = {name: neurons[source].x.mean(-1) for name, source in self.circuit.signals.items()}
+        count = state.tick if phase is RUN else state.trial
+        counters = {"tick": state.tick, "count": count}
+        return Fields({**counters, **broadcast, **phase.signals, **dict((given or Fields()).items())})
+
+    def _learn(
+        self, projection: Projection, model: Model, state: State, neurons: Mapping[str, Fields], signals: Fields
+    ) -> Synapses:
+        name = projection.name
+        traced, old = self.traced[name], state.synapses[name]
+        missing = [s for s in traced.fields("signals") if s not in signals]
+        if missing:
+            raise RuleError(
+                f"the rule of {name!r} reads signals.{missing[0]}, which nothing sends; signals here: "
+                f"{', '.join(signals)}. Send it with Phase(signals=...), sim.run(signals=...) or "
+                f"net.graph['signals'] = {{{missing[0]!r}: <population>}}"
+            )
+        pre = Fields({key: self._seen(projection, key, state, neurons) for key in traced.fields("pre")})
+        post = Fields({key: neurons[projection.post][key] for key in traced.fields("post")})
+        batch = state.neurons[projection.post].x.shape[0] if state.neurons[projection.post].x.ndim == 2 else None
+        key = jax.random.fold_in(named_key(model.key, name), state.tick)
+        used = Fields({key: signals[key] for key in signals if key in (*traced.fields("signals"), *COUNTERS)})
+        w, syn = learn(
+            model.rules[name], traced, model.layouts[name], old.w, old.syn, pre, post, used, key, self.dt, batch
+        )
+        return Synapses(w, syn)
+
+    def _empty_history(
+        self, neurons: Mapping[str, Fields], delayed: Mapping[str, tuple[int, tuple[str, ...]]]
+    ) -> dict[str, Fields]:
+        """Past outputs before tick 0 are those of ``init()``."""
+        return {
+            name: Fields({key: jnp.broadcast_to(neurons[name][key], (length, *neurons[name][key].shape)) for key in keys})
+            for name, (length, keys) in delayed.items()
+        }
+
+
+def named_key(key: Any, name: str) -> Any:
+    """A random key of its own for every population and projection, by name and not by order."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def make_network(circuit: Circuit, dt: float) -> tuple[Network, dict[str, Neuron], dict[str, LocalRule], dict[str, Layout]]:
+    """Check rules against the neurons they join, lay out the synapses. Raises `NetworkError` or `RuleError`."""
+    for population in circuit.populations.values():
+        _check_neuron(population, dt)
+    rules: dict[str, LocalRule] = {}
+    traced: dict[str, TracedRule] = {}
+    for name, projection in circuit.projections.items():
+        if projection.rule is None:
+            continue
+        if not isinstance(projection.rule, LocalRule):
+            made = f"; make one with {projection.rule.__name__}()" if isinstance(projection.rule, type) else ""
+            raise NetworkError(f"projection {name!r}: rule={projection.rule!r} is no rule{made}; see `engrax list rules`")
+        rules[name] = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), projection.rule)
+        traced[name] = trace_rule(projection.rule)
+        _check_rule(projection, traced[name], circuit)
+    delayed: dict[str, tuple[int, tuple[str, ...]]] = {}
+    for name, projection in circuit.projections.items():
+        if projection.delay >= 2:
+            length, keys = delayed.get(projection.pre, (0, ()))
+            more = {*keys, projection.field, *(traced[name].fields("pre") if name in traced else ())}
+            delayed[projection.pre] = (max(length, projection.delay), tuple(sorted(more)))
+    into = {
+        name: tuple(p for p in circuit.projections.values() if p.post == name) for name in circuit.populations
+    }
+    neurons = {
+        name: jax.tree.map(lambda leaf: jnp.asarray(leaf, float), p.neuron) for name, p in circuit.populations.items()
+    }
+    layouts = {
+        name: make_layout(p.synapses, circuit.populations[p.pre].size, circuit.populations[p.post].size)
+        for name, p in circuit.projections.items()
+    }
+    return Network(circuit, dt, traced, delayed, into), neurons, rules, layouts
+
+
+def initial_weights(circuit: Circuit, layouts: Mapping[str, Layout], key: Any) -> dict[str, Blocks]:
+    weights = {}
+    for name, projection in circuit.projections.items():
+        layout = layouts[name]
+        values = projection.weights
+        if isinstance(values, Initialiser):
+            sparse = projection.synapses
+            shape = (layout.n_post, layout.n_pre) if sparse is None else (sparse.nnz,)
+            fan_in = layout.n_pre if sparse is None else round(sparse.nnz / layout.n_post)
+            try:
+                values = values(jax.random.fold_in(named_key(key, name), 0x77), shape, fan_in)
+            except ValueError as error:
+                raise NetworkError(f"projection {name!r}: {error}") from error
+        weights[name] = layout.pack(values)
+    return weights
+
+
+def _arrivals(neuron: Neuron) -> tuple[str, ...]:
+    return (*neuron.ports, *(f"{port}_load" for port in neuron.loads))
+
+
+def _step_all(neuron: Neuron, state: Fields, ports: Fields, noise: Any, dt: float) -> Fields:
+    """The scalar step over all neurons, and over the batch where there is one."""
+    available = {"state": state, "ports": ports, "noise": noise, "dt": dt}
+    names = named_arguments(neuron.step, tuple(available), f"{type(neuron).__name__}.step")
+    own = jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) == 1 else None, neuron)
+    arguments = {name: available[name] for name in names if name != "dt"}
+    extra = {"dt": dt} if "dt" in names else {}
+
+    def one(neuron: Neuron, arguments: dict[str, Any]) -> Fields:
+        return neuron.step(**arguments, **extra)
+
+    size = ports[next(iter(ports))].shape if len(ports) else state.x.shape
+    function = jax.vmap(one, in_axes=(own, 0), axis_size=size[-1])
+    if len(size) == 2:
+        function = jax.vmap(function, in_axes=(None, 0), axis_size=size[0])
+    return function(neuron, arguments)  # type: ignore[no-any-return]
+
+
+def _check_neuron(population: Population, dt: float) -> None:
+    neuron, owner = population.neuron, f"population {population.name!r}"
+    start = neuron.init()
+    if "x" not in start:
+        raise NetworkError(f"{owner}: {type(neuron).__name__}.init() has no field x, which is the neuron's output")
+    clash = set(start) & set(_arrivals(neuron))
+    if clash:
+        raise NetworkError(f"{owner}: {type(neuron).__name__} calls both a port and a state field {clash.pop()!r}")
+    if neuron.noise not in (None, "uniform", "normal"):
+        raise NetworkError(f"{owner}: noise={neuron.noise!r} must be 'uniform', 'normal' or None")
+    state = start.map(lambda v: jnp.broadcast_to(jnp.asarray(v, float), (population.size,)))
+    ports = Fields(dict.fromkeys(_arrivals(neuron), jnp.zeros(population.size)))
+    try:
+        new = jax.eval_shape(lambda: _step_all(neuron, state, ports, jnp.zeros(population.size), dt))
+    except (TypeError, AttributeError, jax.errors.JAXTypeError) as error:
+        raise NetworkError(f"{owner}: {type(neuron).__name__}.step cannot be run: {str(error).splitlines()[0]}") from error
+    if not isinstance(new, Fields) or set(new) != set(start):
+        raise NetworkError(
+            f"{owner}: {type(neuron).__name__}.step returns {', '.join(new)}; init() has {', '.join(start)}: "
+            "return the same fields"
+        )
+    wrong = [key for key in new if new[key].shape != (population.size,)]
+    if wrong:
+        raise NetworkError(f"{owner}: {type(neuron).__name__}.step returns an array for {wrong[0]!r}; give one number")
+
+
+def _check_rule(projection: Projection, traced: TracedRule, circuit: Circuit) -> None:
+    for group, name in (("pre", projection.pre), ("post", projection.post)):
+        neuron = circuit.populations[name].neuron
+        known = (*neuron.init(), *_arrivals(neuron))
+        for key in traced.fields(group):
+            if key not in known:
+                raise NetworkError(
+                    f"projection {projection.name!r}: {type(projection.rule).__name__} reads {group}.{key}, but "
+                    f"{type(neuron).__name__} neurons ({name!r}) have only {', '.join(known)}"
+                )
+    if "efferent" in traced.update.reads and projection.synapses is not None:
+        raise NetworkError(
+            f"projection {projection.name!r}: {type(projection.rule).__name__} sums over a pre neuron's synapses, which "
+            "only a dense projection can: leave topology out"
+        )
