@@ -1,5 +1,16 @@
 """Networks: graphs of populations, neuron models, topologies, initial weights, sources and data sets."""
 
+from .datasets import (
+    Dataset,
+    DatasetError,
+    digits,
+    fashion_mnist,
+    japanese_vowels,
+    mnist,
+    patches,
+    photographs,
+    whiten_image,
+)
 from .fields import Fields
 from .graph import Circuit, NetworkError, Population, Projection, from_neurons, read_graph, set_rule
 from .initialisers import FanIn, Fixed, Identity, Initialiser, Normal, Orthogonal, Uniform, UnitRows
@@ -18,6 +29,7 @@ from .neurons import (
     Settling,
     Softmax,
 )
+from .sources import gaussian, noisy, rows_of
 from .topologies import (
     Dense,
     FixedInDegree,
@@ -33,6 +45,8 @@ __all__ = [
     "Circuit",
     "Competition",
     "Constant",
+    "Dataset",
+    "DatasetError",
     "Dense",
     "FanIn",
     "Fields",
@@ -64,7 +78,17 @@ __all__ = [
     "Topology",
     "Uniform",
     "UnitRows",
+    "digits",
+    "fashion_mnist",
     "from_neurons",
+    "gaussian",
+    "japanese_vowels",
+    "mnist",
+    "noisy",
+    "patches",
+    "photographs",
     "read_graph",
+    "rows_of",
     "set_rule",
+    "whiten_image",
 ]

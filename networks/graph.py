@@ -35,6 +35,8 @@ class NetworkError(ValueError):
 
 @dataclass(frozen=True)
 class Population:
+    """One node: neurons of one model. ``shape`` has more than one number for a grid."""
+
     name: str
     neuron: Neuron
     shape: tuple[int, ...]
@@ -46,6 +48,8 @@ class Population:
 
 @dataclass(frozen=True)
 class Projection:
+    """One edge: the synapses from one population to another."""
+
     name: str
     pre: str
     post: str
@@ -230,7 +234,9 @@ def _delays(edges: list[tuple[str, str, str, dict[str, Any]]]) -> list[int]:
         )
     for i, (name, pre, post, _) in enumerate(edges):
         if delays[i] is None:
-            closes = pre == post or (instant.has_node(post) and instant.has_node(pre) and nx.has_path(instant, post, pre))
+            closes = pre == post or (
+                instant.has_node(post) and instant.has_node(pre) and nx.has_path(instant, post, pre)
+            )
             delays[i] = int(closes)
             if not closes:
                 instant.add_edge(pre, post, name=name)

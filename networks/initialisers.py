@@ -59,7 +59,8 @@ class UnitRows(Initialiser):
         if len(shape) != 2:
             raise ValueError("UnitRows needs a dense projection; use FanIn for a sparse one")
         w = jax.random.uniform(key, shape) if self.positive else jax.random.normal(key, shape)
-        return w / jnp.linalg.norm(w, ord=self.order, axis=1, keepdims=True)
+        lengths: Array = jnp.linalg.norm(w, ord=self.order, axis=1, keepdims=True)
+        return w / lengths
 
 
 class Orthogonal(Initialiser):
@@ -70,7 +71,8 @@ class Orthogonal(Initialiser):
     def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
         if len(shape) != 2:
             raise ValueError("Orthogonal needs a dense projection; use FanIn for a sparse one")
-        return self.gain * jax.random.orthogonal(key, max(shape))[: shape[0], : shape[1]]
+        square: Array = jax.random.orthogonal(key, max(shape))
+        return self.gain * square[: shape[0], : shape[1]]
 
 
 class Identity(Initialiser):

@@ -12,23 +12,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 Source = Callable[[Any, Any], Array]
 
 
-def gaussian(factor: Float[Array, "n k"], batch: int | None = None) -> Source:
+def gaussian(factor: Float[np.ndarray, "n k"], batch: int | None = None) -> Source:
     r"""Zero-mean Gaussian vectors with covariance :math:`F F^\top`, independent at every presentation."""
-    factor = jnp.asarray(factor, float)
+    matrix = jnp.asarray(factor, float)
     lead = () if batch is None else (batch,)
 
     def draw(index: Any, key: Any) -> Array:
-        return jax.random.normal(key, (*lead, factor.shape[1]), factor.dtype) @ factor.T
+        return jax.random.normal(key, (*lead, matrix.shape[1]), matrix.dtype) @ matrix.T
 
     return draw
 
 
-def rows_of(data: Float[Array, "rows n"], batch: int | None = None) -> Source:
+def rows_of(data: Float[np.ndarray, "rows n"], batch: int | None = None) -> Source:
     """Rows of ``data`` drawn at random with replacement, ``batch`` at a time."""
     rows = jnp.asarray(data, float)
     shape = () if batch is None else (batch,)

@@ -90,7 +90,7 @@ def trace(rule: LocalRule, part: Part = "evaluate") -> Traced:
         jax.eval_shape(scout)
         groups = {group: Fields({name: jnp.ones(()) for name in sorted(names)}) for group, names in seen.items()}
         if "tick" in groups["signals"] or "count" in groups["signals"]:
-            integers = {name: jnp.ones((), int) for name in ("tick", "count") if name in groups["signals"]}
+            integers = {name: jnp.ones((), jnp.int32) for name in ("tick", "count") if name in groups["signals"]}
             groups["signals"] = groups["signals"].replace(**integers)
         environment_of = environment(ones, {**groups, "syn": syn_ones})
         arguments = {"rule": parameters, "env": environment_of}
@@ -101,8 +101,10 @@ def trace(rule: LocalRule, part: Part = "evaluate") -> Traced:
             f"use jnp.where and jnp functions ({str(error).splitlines()[0]})"
         ) from error
     inputs = tuple(_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(arguments))
-    outputs = tuple(shapes)
-    return Traced(jaxpr, inputs, outputs, _reads(jaxpr, inputs))
+    reads = _reads(jaxpr, inputs)
+    if part == "constrained" and jaxpr.jaxpr.outvars[0] is jaxpr.jaxpr.invars[inputs.index("w")]:
+        reads = frozenset()  # no constraint
+    return Traced(jaxpr, inputs, tuple(shapes), reads)
 
 
 def inline(jaxpr: Jaxpr, inputs: list[Any], apply: Callable[[Any, list[Any]], Any], literal: Callable[[Any], Any],

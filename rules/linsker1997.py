@@ -6,8 +6,8 @@ r"""Linsker's local form of Bell and Sejnowski's independent component analysis,
 with :math:`u = C x` (the port ``drive``) and :math:`v = Q^{-1} u` settled by the lateral connections. Because
 :math:`\langle v x^\top\rangle = C^{-\top}`, the mean of (2) is Bell and Sejnowski's gradient, without a matrix inverse.
 :math:`\varphi = \mathrm{d}\ln g'/\mathrm{d}u` of the output nonlinearity: :math:`1 - 2g` for the logistic,
-:math:`-2\tanh u` for tanh, :math:`-\sqrt2\,\mathrm{sign}\,u` for a unit-variance Laplace source. Whiten the input: the running
-Q and the settling both fail at large condition numbers.
+:math:`-2\tanh u` for tanh, :math:`-\sqrt2\,\mathrm{sign}\,u` for a unit-variance Laplace source. Whiten the input: the
+running Q and the settling both fail at large condition numbers.
 
 Sources: Linsker, Neural Computation 9:1661-1665 (1997); Bell & Sejnowski, Neural Computation 7:1129-1159 (1995).
 The lateral rule (1) is `InfomaxLateral` here too; without output noise the settling cell has no leak.

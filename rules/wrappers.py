@@ -101,7 +101,7 @@ class Gated(Wrapper):
 class Noisy(Wrapper):
     r"""Synaptic noise: :math:`\Delta w \mathrel{+}= \sigma\,\xi` with standard normal :math:`\xi`."""
 
-    noise: ClassVar[Noise | None] = "normal"  # type: ignore[misc]
+    noise: ClassVar[Noise | None] = "normal"
     scale: float = 1e-3
 
     def evaluate(self, env: Environment) -> tuple[Any, Fields]:

@@ -5,14 +5,15 @@ weights of target i's afferents and ``index`` their pre neurons. Rows of similar
 padding wastes less than a factor of 2 whatever the degree distribution. Rules never see any of this.
 """
 
-import jax
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from collections.abc import Callable
 from jaxtyping import Array, Float, Int
-from typing import Any
 
 Blocks = tuple[Float[Array, "rows width"], ...]
 
@@ -23,6 +24,16 @@ class Block(eqx.Module):
     index: Int[Array, "rows width"] | None
     targets: Int[Array, " rows"] | None  # None: all targets, in order
     degree: Int[Array, " rows"] | None  # None: no padding
+
+    @property
+    def rows(self) -> int:
+        assert self.index is not None
+        return self.index.shape[0]
+
+    @property
+    def width(self) -> int:
+        assert self.index is not None
+        return self.index.shape[1]
 
     def pre(self, values: Float[Array, "*batch pre"]) -> Float[Array, "*batch rows width"] | Float[Array, "*batch pre"]:
         if self.index is None:
@@ -73,16 +84,18 @@ class Layout(eqx.Module):
         joined = rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=-1)
         return joined if self.order is None else joined[..., self.order]
 
-    def pack(self, values: Float[np.ndarray, "..."]) -> Blocks:
+    def pack(self, values: np.ndarray) -> Blocks:
         """The user's array, (post, pre) if dense or one value per synapse in row order if sparse, as blocks."""
         if self.dense:
             return (jnp.asarray(values, float),)
-        rows, columns, starts = self._places()
-        flat = np.zeros(starts[-1], np.result_type(float, np.asarray(values).dtype))
-        flat[self._positions(rows, columns, starts)] = np.asarray(values)
+        _, slots = self._slots()
+        sizes = [block.rows * block.width for block in self.blocks]
+        flat = np.zeros(sum(sizes))
+        flat[slots] = np.asarray(values)
+        parts = np.split(flat, np.cumsum(sizes)[:-1])
         return tuple(
-            jnp.asarray(flat[start:stop].reshape(np.shape(block.index)), float)
-            for block, start, stop in zip(self.blocks, starts, starts[1:], strict=False)
+            jnp.asarray(part.reshape(block.rows, block.width), float)
+            for part, block in zip(parts, self.blocks, strict=True)
         )
 
     def unpack(self, blocks: tuple[Any, ...]) -> Any:
@@ -90,8 +103,8 @@ class Layout(eqx.Module):
         if self.dense:
             return blocks[0]
         lead = np.shape(blocks[0])[:-2]
-        flat = np.concatenate([np.asarray(b).reshape(*lead, -1) for b in blocks], axis=-1)
-        return flat[..., self._positions(*self._places())]
+        flat = np.concatenate([np.asarray(block).reshape(*lead, -1) for block in blocks], axis=-1)
+        return flat[..., self._slots()[1]]
 
     @property
     def synapses(self) -> tuple[np.ndarray, np.ndarray]:
@@ -99,29 +112,21 @@ class Layout(eqx.Module):
         if self.dense:
             post, pre = np.indices((self.n_post, self.n_pre))
             return post.ravel(), pre.ravel()
-        rows, columns, starts = self._places()
-        flat = np.concatenate([np.asarray(block.index).ravel() for block in self.blocks])
-        return rows, flat[self._positions(rows, columns, starts)]
+        targets, slots = self._slots()
+        return targets, np.concatenate([np.asarray(block.index).ravel() for block in self.blocks])[slots]
 
-    def _places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Target and slot of every synapse in row order, and where each block starts in the flat store."""
-        degrees = np.zeros(self.n_post, int)
+    def _slots(self) -> tuple[np.ndarray, np.ndarray]:
+        """Target of every synapse in row order, and its place in the blocks put end to end."""
+        degrees, first = np.zeros(self.n_post, int), np.zeros(self.n_post, int)
+        start = 0
         for block in self.blocks:
-            rows, width = np.shape(block.index)
             targets = np.arange(self.n_post) if block.targets is None else np.asarray(block.targets)
-            degrees[targets] = width if block.degree is None else np.asarray(block.degree)
+            degrees[targets] = block.width if block.degree is None else np.asarray(block.degree)
+            first[targets] = start + block.width * np.arange(block.rows)
+            start += block.rows * block.width
         rows = np.repeat(np.arange(self.n_post), degrees)
-        columns = np.arange(len(rows)) - np.repeat(np.cumsum(degrees) - degrees, degrees)
-        sizes = [int(np.prod(np.shape(block.index))) for block in self.blocks]
-        return rows, columns, np.cumsum([0, *sizes])
-
-    def _positions(self, rows: np.ndarray, columns: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        first = np.zeros(self.n_post, int)
-        for block, start in zip(self.blocks, starts, strict=False):
-            count, width = np.shape(block.index)
-            targets = np.arange(self.n_post) if block.targets is None else np.asarray(block.targets)
-            first[targets] = start + width * np.arange(count)
-        return first[rows] + columns
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(degrees) - degrees, degrees)
+        return rows, first[rows] + within
 
 
 def make_layout(synapses: sp.csr_array | None, n_pre: int, n_post: int) -> Layout:

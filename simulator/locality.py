@@ -28,7 +28,12 @@ def locality(thing: LocalRule | Neuron) -> Locality:
     if isinstance(thing, Neuron):
         level: Level = "population" if thing.lateral is not None else "neuron"
         return Locality(level, tuple(thing.ports))
-    parts = [trace(thing, "evaluate"), trace(thing, "pooled"), trace(thing, "constrained"), trace(thing, "constraint_pooled")]
+    parts = [
+        trace(thing, "evaluate"),
+        trace(thing, "pooled"),
+        trace(thing, "constrained"),
+        trace(thing, "constraint_pooled"),
+    ]
     reads = frozenset().union(*(part.reads for part in parts))
     level = "population" if "efferent" in reads else "neuron" if "afferent" in reads else "synapse"
     return Locality(level, tuple(sorted(name for name in reads if not name.startswith("rule."))))

@@ -5,6 +5,7 @@ parameters, rule hyper-parameters, the random key); ``State`` everything that it
 can be differentiated with respect to, and mapped over, any of it.
 """
 
+import dataclasses
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,15 +16,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from .layout import Blocks, Layout, make_layout
 from .networks.fields import Fields, named_arguments
 from .networks.graph import Circuit, NetworkError, Population, Projection
 from .networks.initialisers import Initialiser
 from .networks.neurons import Neuron
-from .rules.base import LocalRule
-from .rules.equations import RuleError
-from .layout import Blocks, Layout, make_layout
 from .plasticity import SynapticState, TracedRule, initial_synapses, learn, trace_rule
 from .protocol import RUN, Phase
+from .rules.base import LocalRule
+from .rules.equations import RuleError
 
 # Signals that are always there: ticks since the start, and trials (or, without trials, ticks) since the start.
 COUNTERS = ("tick", "count")
@@ -94,13 +95,10 @@ class Network:
             return state
         names = set(self.circuit.populations) if populations is True else populations
         fresh = self.initial(model, {name: s.w for name, s in state.synapses.items()}, batch)
-        return eqx.tree_at(
-            lambda s: (s.neurons, s.history),
+        return dataclasses.replace(
             state,
-            (
-                {name: (fresh if name in names else state).neurons[name] for name in state.neurons},
-                {name: (fresh if name in names else state).history[name] for name in state.history},
-            ),
+            neurons={name: (fresh if name in names else state).neurons[name] for name in state.neurons},
+            history={name: (fresh if name in names else state).history[name] for name in state.history},
         )
 
     def step(
@@ -148,7 +146,7 @@ class Network:
         synapses = {
             name: Synapses((weights[name],), s.syn) if name in weights else s for name, s in state.synapses.items()
         }
-        return eqx.tree_at(lambda s: s.synapses, state, synapses)
+        return dataclasses.replace(state, synapses=synapses)
 
     def _update(
         self, name: str, model: Model, state: State, neurons: Mapping[str, Fields], drive: Drive, phase: Phase
@@ -227,7 +225,9 @@ class Network:
     ) -> dict[str, Fields]:
         """Past outputs before tick 0 are those of ``init()``."""
         return {
-            name: Fields({key: jnp.broadcast_to(neurons[name][key], (length, *neurons[name][key].shape)) for key in keys})
+            name: Fields(
+                {key: jnp.broadcast_to(neurons[name][key], (length, *neurons[name][key].shape)) for key in keys}
+            )
             for name, (length, keys) in delayed.items()
         }
 
@@ -237,7 +237,9 @@ def named_key(key: Any, name: str) -> Any:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def make_network(circuit: Circuit, dt: float) -> tuple[Network, dict[str, Neuron], dict[str, LocalRule], dict[str, Layout]]:
+def make_network(
+    circuit: Circuit, dt: float
+) -> tuple[Network, dict[str, Neuron], dict[str, LocalRule], dict[str, Layout]]:
     """Check rules against the neurons they join, lay out the synapses. Raises `NetworkError` or `RuleError`."""
     for population in circuit.populations.values():
         _check_neuron(population, dt)
@@ -248,7 +250,9 @@ def make_network(circuit: Circuit, dt: float) -> tuple[Network, dict[str, Neuron
             continue
         if not isinstance(projection.rule, LocalRule):
             made = f"; make one with {projection.rule.__name__}()" if isinstance(projection.rule, type) else ""
-            raise NetworkError(f"projection {name!r}: rule={projection.rule!r} is no rule{made}; see `engrax list rules`")
+            raise NetworkError(
+                f"projection {name!r}: rule={projection.rule!r} is no rule{made}; see `engrax list rules`"
+            )
         rules[name] = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), projection.rule)
         traced[name] = trace_rule(projection.rule)
         _check_rule(projection, traced[name], circuit)
@@ -258,9 +262,7 @@ def make_network(circuit: Circuit, dt: float) -> tuple[Network, dict[str, Neuron
             length, keys = delayed.get(projection.pre, (0, ()))
             more = {*keys, projection.field, *(traced[name].fields("pre") if name in traced else ())}
             delayed[projection.pre] = (max(length, projection.delay), tuple(sorted(more)))
-    into = {
-        name: tuple(p for p in circuit.projections.values() if p.post == name) for name in circuit.populations
-    }
+    into = {name: tuple(p for p in circuit.projections.values() if p.post == name) for name in circuit.populations}
     neurons = {
         name: jax.tree.map(lambda leaf: jnp.asarray(leaf, float), p.neuron) for name, p in circuit.populations.items()
     }
@@ -307,7 +309,7 @@ def _step_all(neuron: Neuron, state: Fields, ports: Fields, noise: Any, dt: floa
     function = jax.vmap(one, in_axes=(own, 0), axis_size=size[-1])
     if len(size) == 2:
         function = jax.vmap(function, in_axes=(None, 0), axis_size=size[0])
-    return function(neuron, arguments)  # type: ignore[no-any-return]
+    return function(neuron, arguments)
 
 
 def _check_neuron(population: Population, dt: float) -> None:
@@ -325,7 +327,9 @@ def _check_neuron(population: Population, dt: float) -> None:
     try:
         new = jax.eval_shape(lambda: _step_all(neuron, state, ports, jnp.zeros(population.size), dt))
     except (TypeError, AttributeError, jax.errors.JAXTypeError) as error:
-        raise NetworkError(f"{owner}: {type(neuron).__name__}.step cannot be run: {str(error).splitlines()[0]}") from error
+        raise NetworkError(
+            f"{owner}: {type(neuron).__name__}.step cannot be run: {str(error).splitlines()[0]}"
+        ) from error
     if not isinstance(new, Fields) or set(new) != set(start):
         raise NetworkError(
             f"{owner}: {type(neuron).__name__}.step returns {', '.join(new)}; init() has {', '.join(start)}: "
@@ -348,6 +352,6 @@ def _check_rule(projection: Projection, traced: TracedRule, circuit: Circuit) ->
                 )
     if "efferent" in traced.update.reads and projection.synapses is not None:
         raise NetworkError(
-            f"projection {projection.name!r}: {type(projection.rule).__name__} sums over a pre neuron's synapses, which "
-            "only a dense projection can: leave topology out"
+            f"projection {projection.name!r}: {type(projection.rule).__name__} sums over a pre neuron's synapses, "
+            "which only a dense projection can: leave topology out"
         )

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .layout import Block, Blocks, Layout
 from .networks.fields import Fields
 from .rules.base import LocalRule
 from .rules.equations import Traced, trace
-from .layout import Block, Blocks, Layout
 from .separation import separate
 
 SynapticState = tuple[Fields, ...]
@@ -39,7 +39,11 @@ def trace_rule(rule: LocalRule) -> TracedRule:
 def initial_synapses(rule: LocalRule, weights: Blocks, batch: int | None) -> SynapticState:
     """The rule's ``init()`` at every synapse; with one copy per batch element unless the rule shares it."""
     lead = (batch,) if batch is not None and rule.sharing == "each" else ()
-    return tuple(rule.init().map(lambda v, w=w: jnp.full((*lead, *w.shape), v, w.dtype)) for w in weights)
+
+    def filled(w: Any) -> Fields:
+        return rule.init().map(lambda value: jnp.full((*lead, *w.shape), value, w.dtype))
+
+    return tuple(filled(w) for w in weights)
 
 
 def learn(

@@ -14,8 +14,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from .networks.fields import Fields
 from .network import Model, Network, State, named_key
+from .networks.fields import Fields
 from .protocol import RUN, Phase
 
 Target = tuple[str, str]  # (population, port)
@@ -39,7 +39,9 @@ class Sample:
     level: int
 
 
-def tick_once(network: Network, model: Model, state: State, given: Mapping[Target, Any], phase: Phase, plastic: bool) -> State:
+def tick_once(
+    network: Network, model: Model, state: State, given: Mapping[Target, Any], phase: Phase, plastic: bool
+) -> State:
     drive = {target: value for target, value in given.items() if target[0]}
     signals = Fields({name: value for (population, name), value in given.items() if not population})
     return network.step(model, state, drive, signals, phase=phase, plastic=plastic)
@@ -64,7 +66,11 @@ def emit(network: Network, state: State, field: str) -> Any:
 
 
 def unit(
-    network: Network, trial: tuple[Phase, ...], inputs: Mapping[str, Inputs], every_tick: tuple[str, ...], batch: int | None
+    network: Network,
+    trial: tuple[Phase, ...],
+    inputs: Mapping[str, Inputs],
+    every_tick: tuple[str, ...],
+    batch: int | None,
 ) -> Callable[[Model, State, Any], tuple[State, dict[str, Any]]]:
     """One tick, or one trial: ``(model, state, rows) -> (state, samples of every tick)``."""
 

@@ -23,10 +23,10 @@ import h5py
 import jax
 import numpy as np
 
-from .rules.base import LocalRule
 from .errors import RecordingError, SimulationError
 from .locality import locality
 from .protocol import Phase
+from .rules.base import LocalRule
 
 if TYPE_CHECKING:
     from .simulator import Simulator
@@ -65,9 +65,10 @@ class Recorder:
         sizes = known_fields(self._sim)
         return sum(sizes[field] / period for field, period in self.fields.items())
 
-    def begin(self, phases: Sequence[Phase]) -> None:
+    def begin(self, phases: Sequence[Phase], units: int) -> None:
+        """Note the protocol of a run of ``units`` trials of these phases, or ticks if there are none."""
         if self._writer is not None:
-            self._writer.protocol(phases)
+            self._writer.protocol(phases, units)
 
     def take(self, field: str, ticks: np.ndarray, values: Any, before: int | None) -> None:
         """Keep those samples (time first, after the axis of points) that are due, up to tick ``before``."""
@@ -84,7 +85,7 @@ class Recorder:
         if self._writer is None:
             self._kept[field].append(array)
         elif len(ticks):
-            self._writer.put(field, period, ticks, array, axes_of(sim, field))
+            self._writer.put(field, period, ticks, array, axes_of(sim, field), coordinates_of(sim, field))
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {field: np.concatenate(parts) for field, parts in self._kept.items() if parts}
@@ -93,7 +94,9 @@ class Recorder:
         self._sim._recorders.append(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._sim._recorders.remove(self)
         if self._writer is not None:
             self._writer.close()
@@ -101,7 +104,9 @@ class Recorder:
 
 def known_fields(sim: "Simulator") -> dict[str, int]:
     """Every name that can be recorded, with its size in bytes."""
-    sizes = {f"{name}.{field}": value.nbytes for name, fields in sim.state.neurons.items() for field, value in fields.items()}
+    sizes = {
+        f"{name}.{field}": value.nbytes for name, fields in sim.state.neurons.items() for field, value in fields.items()
+    }
     for name, synapses in sim.state.synapses.items():
         weights = sum(block.nbytes for block in synapses.w)
         sizes |= {f"{name}.{field}": weights for field in sim._fields_of(name)}
@@ -122,6 +127,14 @@ def axes_of(sim: "Simulator", field: str) -> list[tuple[str, int]]:
     if layout.dense:
         return [*axes, ("post", layout.n_post), ("pre", layout.n_pre)]
     return [*axes, ("synapse", len(layout.synapses[0]))]
+
+
+def coordinates_of(sim: "Simulator", field: str) -> dict[str, np.ndarray]:
+    """For a sparse projection the post and pre neuron of every synapse."""
+    owner = field.rpartition(".")[0]
+    if owner not in sim._layouts or sim._layouts[owner].dense:
+        return {}
+    return dict(zip(("post", "pre"), sim.synapses(owner), strict=True))
 
 
 def describe(sim: "Simulator") -> dict[str, Any]:
@@ -207,8 +220,8 @@ class _Writer:
         self._thread = threading.Thread(target=self._work, name=f"engrax writer of {path}", daemon=True)
         self._thread.start()
 
-    def protocol(self, phases: Sequence[Phase]) -> None:
-        described = [
+    def protocol(self, phases: Sequence[Phase], units: int) -> None:
+        described: list[dict[str, Any]] = [
             {
                 "name": p.name,
                 "ticks": p.ticks,
@@ -219,10 +232,18 @@ class _Writer:
             }
             for p in phases
         ]
-        self._put(("protocol", described))
+        self._put(("protocol", {"phases": described, "trials" if phases else "ticks": units}))
 
-    def put(self, field: str, period: int, ticks: np.ndarray, values: np.ndarray, axes: list[tuple[str, int]]) -> None:
-        self._put(("samples", field, period, ticks, values, axes))
+    def put(
+        self,
+        field: str,
+        period: int,
+        ticks: np.ndarray,
+        values: np.ndarray,
+        axes: list[tuple[str, int]],
+        coordinates: Mapping[str, np.ndarray],
+    ) -> None:
+        self._put(("samples", field, period, ticks, values, axes, coordinates))
 
     def close(self) -> None:
         self._queue.put(None)
@@ -239,7 +260,9 @@ class _Writer:
 
     def _check(self) -> None:
         if self._failed is not None:
-            raise RecordingError(f"{self.path}: writing failed, it holds what came before: {self._failed}") from self._failed
+            raise RecordingError(
+                f"{self.path}: writing failed, it holds what came before: {self._failed}"
+            ) from self._failed
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -255,12 +278,26 @@ class _Writer:
             except Exception as error:  # handed to the run at its next step
                 self._failed = error
 
-    def _append(self, field: str, period: int, ticks: np.ndarray, values: np.ndarray, axes: list[tuple[str, int]]) -> None:
+    def _append(
+        self,
+        field: str,
+        period: int,
+        ticks: np.ndarray,
+        values: np.ndarray,
+        axes: list[tuple[str, int]],
+        coordinates: Mapping[str, np.ndarray],
+    ) -> None:
         owner, _, name = field.rpartition(".")
         group = self._file.require_group(owner)
         time = "tick" if period == 1 else f"tick_{period}"
         if name not in group:
             self._create(group, name, time, period, values, axes)
+            for axis, where in coordinates.items():
+                if axis not in group:
+                    place = group.create_dataset(axis, data=where)
+                    place.dims[0].attach_scale(group["synapse"])
+                    place.attrs["long_name"] = f"{axis} neuron of each synapse"
+                    place.attrs["units"] = "1"
         data, clock = group[name], group[time]
         old = len(data)
         data.resize(old + len(values), axis=0)
@@ -287,7 +324,9 @@ class _Writer:
                 scale.attrs["units"] = "1"
         row = max(int(values[:1].nbytes), 1)
         chunks = (max(1, min(4096, CHUNK_BYTES // row)), *values.shape[1:])
-        data = group.create_dataset(name, (0, *values.shape[1:]), values.dtype, maxshape=(None, *values.shape[1:]), chunks=chunks)
+        data = group.create_dataset(
+            name, (0, *values.shape[1:]), values.dtype, maxshape=(None, *values.shape[1:]), chunks=chunks
+        )
         for number, axis in enumerate([time, *(axis for axis, _ in axes)]):
             data.dims[number].attach_scale(group[axis])
         data.attrs["long_name"] = f"{group.name[1:]} {name}"

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.api_util import debug_info
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
 from .rules.equations import Traced, inline
@@ -106,7 +107,10 @@ def _apply(equation: Any, values: list[_Sum]) -> Any:
 def _elementwise(equation: JaxprEqn, arrays: list[Any]) -> list[Any]:
     """Apply one equation that was traced on scalars to arrays of one group."""
     given = {atom: array for atom, array in zip(equation.invars, arrays, strict=True) if not isinstance(atom, Literal)}
-    single = Jaxpr((), tuple(given), tuple(equation.outvars), (equation,), equation.effects)
+    names = tuple(f"in{k}" for k in range(len(given)))
+    results = tuple(f"out{k}" for k in range(len(equation.outvars)))
+    info = debug_info("synapse", lambda *scalars: scalars, (), {})._replace(arg_names=names, result_paths=results)
+    single = Jaxpr((), tuple(given), tuple(equation.outvars), (equation,), equation.effects, info)
     function: Any = jaxpr_as_fun(ClosedJaxpr(single, ()))
     for _ in range(max((jnp.ndim(array) for array in given.values()), default=0)):
         function = jax.vmap(function, in_axes=tuple(0 if jnp.ndim(array) else None for array in given.values()))

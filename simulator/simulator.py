@@ -1,8 +1,8 @@
 """Running a network: chunks of compiled ticks, recording between them, and errors that say where."""
 
-import difflib
+import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ import networkx as nx
 import numpy as np
 from tqdm import tqdm
 
-from .networks.fields import Fields
-from .networks.graph import read_graph
 from . import program
 from .errors import SimulationError
-from .network import COUNTERS, Model, State, initial_weights, make_network
-from .program import Inputs, Sample, Target
-from .protocol import RUN, Phase
+from .failure import explain, locate
+from .feed import Feed, target_of
+from .network import Model, State, initial_weights, make_network
+from .networks.fields import Fields
+from .networks.graph import read_graph
+from .program import Sample
+from .protocol import Phase
 from .recording import Recorder
 
 Drive = Mapping[str, Any]
@@ -58,6 +60,8 @@ class Simulator:
         self.batch: int | None = None
         self._recorders: list[Recorder] = []
         self._compiled: dict[Any, Any] = {}
+        self.model: Model
+        self.state: State
         self._start()
 
     # The state of the run
@@ -109,7 +113,7 @@ class Simulator:
 
     def step(self, model: Model, state: State, drive: Drive, signals: Mapping[str, Any] | None = None) -> State:
         """One tick as a pure function: differentiate it, scan it, map it. Start from ``sim.model, sim.state``."""
-        given = {self._target(name): value for name, value in drive.items()}
+        given = {target_of(self.network.circuit, name): value for name, value in drive.items()}
         return self.network.step(model, state, given, Fields(signals or {}))
 
     # Running
@@ -145,14 +149,14 @@ class Simulator:
             raise SimulationError("a run of trials takes trials=, not ticks=")
         if trials is not None and not phases:
             raise SimulationError("trials= needs the phases of a trial: trial=[Phase(...), ...]")
-        feed = _Feed(self, phases, drive or {}, signals or {})
+        feed = Feed(self.network.circuit, phases, drive or {}, signals or {})
         total = feed.units(ticks if not phases else trials, "trials" if phases else "ticks")
         self._match_batch(feed.batch)
         per_unit = sum(phase.ticks for phase in phases) or 1
         memory = Recorder.in_memory(self, record or {})
         recorders = [*self._recorders, memory]
         for recorder in recorders:
-            recorder.begin(phases)
+            recorder.begin(phases, total)
         size = self._chunk_size(total, feed, recorders, chunk, per_unit, bool(progress), bool(callbacks))
         done = 0
         with tqdm(total=total, unit="trial" if phases else "tick", disable=not progress) as bar:
@@ -161,7 +165,8 @@ class Simulator:
                 self._advance(phases, feed, units, recorders, per_unit)
                 done += units
                 bar.update(units)
-                if any([callback(self) is True for callback in callbacks]):
+                stop = [callback(self) is True for callback in callbacks]  # every one is called
+                if any(stop):
                     break
         return memory.arrays()
 
@@ -178,15 +183,15 @@ class Simulator:
     def _start(self) -> None:
         if self.points is None:
             self.model, self.state = self._fresh({})
-            self._axes = None
             return
         if not self.points:
             raise SimulationError("a sweep needs at least one point")
-        pairs = [self._fresh(point) for point in self.points]
-        model, state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[(_without_layouts(m), s) for m, s in pairs])
-        self.model, self.state = eqx.tree_at(lambda m: m.layouts, model, self._layouts, is_leaf=_is_none), state
-        axes = jax.tree.map(lambda _: 0, _without_layouts(self.model))
-        self._axes = eqx.tree_at(lambda m: m.layouts, axes, None, is_leaf=_is_none)
+        models, states = zip(*[self._fresh(point) for point in self.points], strict=True)
+        bare = [dataclasses.replace(model, layouts={}) for model in models]
+        stacked, self.state = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves), (bare[0], states[0]), *zip(bare[1:], states[1:], strict=True)
+        )
+        self.model = dataclasses.replace(stacked, layouts=self._layouts)
 
     def _fresh(self, point: Mapping[str, Any]) -> tuple[Model, State]:
         neurons, rules = dict(self._neurons), dict(self._rules)
@@ -225,18 +230,6 @@ class Simulator:
         rule = self._rules.get(owner)
         return ("w", *(rule.init() if rule is not None else ()))
 
-    def _target(self, name: str) -> Target:
-        population, _, port = name.partition(".")
-        known = self.network.circuit.populations
-        if population not in known:
-            near = difflib.get_close_matches(population, known, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise SimulationError(f"drive for {name!r}: no such population; {hint}Populations: {', '.join(known)}")
-        ports = known[population].neuron.ports
-        if port and port not in ports or not ports:
-            raise SimulationError(f"drive for {name!r}: {population!r} has the ports {', '.join(ports) or '(none)'}")
-        return population, port or ports[0]
-
     def _check_phases(self, phases: Sequence[Phase]) -> None:
         names = [phase.name for phase in phases]
         if len(set(names)) < len(names):
@@ -250,7 +243,8 @@ class Simulator:
             if projection.phases is not None and not projection.phases & set(names):
                 raise SimulationError(
                     f"projection {projection.name!r} lives in {', '.join(sorted(projection.phases))} only, and this run "
-                    f"has {'the phases ' + ', '.join(names) if names else 'no trial'}: pass trial=[Phase(...)] with it"
+                    f"has {'the phases ' + ', '.join(names) if names else 'no trial'}: pass trial=[Phase(...)] "
+                    "with it"
                 )
 
     def _match_batch(self, batch: int | None) -> None:
@@ -258,9 +252,12 @@ class Simulator:
             return
         if self.tick == 0:
             self.batch = batch
-            weights, axes = {name: s.w for name, s in self.state.synapses.items()}, self._axes
-            make = lambda model, w: self.network.initial(model, w, batch)  # noqa: E731
-            self.state = make(self.model, weights) if axes is None else jax.vmap(make, in_axes=(axes, 0))(self.model, weights)
+            weights = {name: s.w for name, s in self.state.synapses.items()}
+
+            def begin(model: Model, weights: Mapping[str, Any]) -> State:
+                return self.network.initial(model, weights, batch)
+
+            self.state = self._each_point(begin, (0,))(self.model, weights)
             return
         raise SimulationError(
             f"this drive has a batch of {batch}, the run so far one of {self.batch}: keep it, or start a new Simulator"
@@ -270,7 +267,7 @@ class Simulator:
         return self.trial if phases else self.tick
 
     def _chunk_size(
-        self, total: int, feed: "_Feed", recorders: Sequence[Recorder], chunk: int | None, per_unit: int,
+        self, total: int, feed: Feed, recorders: Sequence[Recorder], chunk: int | None, per_unit: int,
         progress: bool, callbacks: bool,
     ) -> int:  # fmt: skip
         if chunk is not None:
@@ -287,7 +284,7 @@ class Simulator:
         return max(size // step * step, 1)
 
     def _advance(
-        self, phases: tuple[Phase, ...], feed: "_Feed", units: int, recorders: Sequence[Recorder], per_unit: int
+        self, phases: tuple[Phase, ...], feed: Feed, units: int, recorders: Sequence[Recorder], per_unit: int
     ) -> None:
         start = self._unit(phases)
         rows = feed.take(units)
@@ -308,7 +305,8 @@ class Simulator:
         run = self._program(phases, feed, samples, tuple(sorted(every_tick)), units)
         first = self.tick
         state, finite, out = run(self.model, self.state, rows)
-        bad = None if bool(np.all(finite)) else self._find_bad(phases, feed, units, rows)
+        failed = np.flatnonzero(~np.atleast_1d(finite))
+        bad = self._diagnose(phases, feed, units, rows, failed) if len(failed) else None
         for recorder in recorders:
             for field in recorder.fields:
                 level = per_unit * chosen[field] if field in chosen else 1
@@ -318,10 +316,39 @@ class Simulator:
             raise SimulationError(bad[1])
         self.state = state
 
+    def _diagnose(
+        self, phases: tuple[Phase, ...], feed: Feed, units: int, rows: Any, failed: np.ndarray
+    ) -> tuple[int, str]:
+        """The tick at which the chunk (of the points ``failed`` of a sweep) failed first, and why."""
+        found = []
+        for point in failed:
+            model, state, where = self.model, self.state, ""
+            if self.points is not None:
+                state = jax.tree.map(lambda leaf, p=point: leaf[p], self.state)
+                bare = jax.tree.map(lambda leaf, p=point: leaf[p], dataclasses.replace(self.model, layouts={}))
+                model = dataclasses.replace(bare, layouts=self._layouts)
+                where = f" (point {point}: {self.points[point]})"
+            before, after = locate(self.network, phases, feed.inputs, self.batch, model, state, units, rows)
+            found.append((int(before.tick), explain(self.network, before, after) + where))
+        return min(found)
+
+    def _each_point(self, function: Callable[..., Any], others: tuple[int | None, ...]) -> Callable[..., Any]:
+        """``function(model, ...)`` over the points of a sweep; ``others``: the axis of points of further arguments."""
+        if self.points is None:
+            return function
+        axes = dataclasses.replace(jax.tree.map(lambda _: 0, self.model), layouts=None)
+        return jax.vmap(function, in_axes=(axes, *others))
+
     def _program(
-        self, phases: tuple[Phase, ...], feed: "_Feed", samples: tuple[Sample, ...], every_tick: tuple[str, ...], units: int
+        self,
+        phases: tuple[Phase, ...],
+        feed: Feed,
+        samples: tuple[Sample, ...],
+        every_tick: tuple[str, ...],
+        units: int,
     ) -> Callable[..., Any]:
-        key = (phases, tuple(str(dict(p.signals)) for p in phases), feed.identity, samples, every_tick, units, self.batch)
+        given = tuple(str(dict(phase.signals)) for phase in phases)
+        key = (phases, given, feed.identity, samples, every_tick, units, self.batch)
         if key not in self._compiled:
             one = program.unit(self.network, phases, feed.inputs, every_tick, self.batch)
             advance = program.chunk(self.network, one, samples, units)
@@ -330,90 +357,9 @@ class Simulator:
                 state, out = advance(model, state, rows)
                 return state, program.all_finite(state), out
 
-            mapped = run if self._axes is None else jax.vmap(run, in_axes=(self._axes, 0, None))
+            mapped = self._each_point(run, (0, None))
             self._compiled[key] = jax.jit(mapped), feed  # the feed keeps its functions, and so their ids, alive
         return self._compiled[key][0]  # type: ignore[no-any-return]
-
-    def _find_bad(self, phases: tuple[Phase, ...], feed: "_Feed", units: int, rows: Any) -> tuple[int, str]:
-        """Run the failed chunk again from its start, unit by unit and then tick by tick."""
-        one = program.unit(self.network, phases, feed.inputs, (), self.batch)
-
-        def search(model: Model, state: State, rows: Any) -> State:
-            def go_on(carry: Any) -> Any:
-                done, before, after = carry
-                return (done < units) & program.all_finite(after)
-
-            def body(carry: Any) -> Any:
-                done, _, after = carry
-                return done + 1, after, one(model, after, jax.tree.map(lambda row: row[done], rows))[0]
-
-            return jax.lax.while_loop(go_on, body, (0, state, state))  # type: ignore[no-any-return]
-
-        mapped = search if self._axes is None else jax.vmap(search, in_axes=(self._axes, 0, None))
-        done, before, after = jax.jit(mapped)(self.model, self.state, rows)
-        point = None
-        model = self.model
-        if self._axes is not None:
-            finite = np.array([bool(program.all_finite(_at(after, i))) for i in range(len(self.points or ()))])
-            candidates = np.flatnonzero(~finite)
-            point = int(candidates[np.argmin(np.asarray(done)[candidates])]) if len(candidates) else 0
-            before, after, done = _at(before, point), _at(after, point), np.asarray(done)[point]
-            model = eqx.tree_at(lambda m: m.layouts, _at(_without_layouts(self.model), point), self._layouts, is_leaf=_is_none)
-        if phases:
-            row = jax.tree.map(lambda a: a[int(done) - 1], rows)
-            before, after = self._find_tick(phases, feed, model, before, row)
-        where = f" (point {point}: {self.points[point]})" if point is not None and self.points else ""
-        return int(before.tick), self._explain(before, after) + where
-
-    def _find_tick(self, phases: tuple[Phase, ...], feed: "_Feed", model: Model, state: State, rows: Any) -> tuple[State, State]:
-        for phase in phases:
-            source = feed.inputs[phase.name]
-            state = self.network.reset(model, state, phase.reset, self.batch)
-            for k in range(phase.ticks):
-                plastic = phase.plastic == "every" or (phase.plastic == "last" and k == phase.ticks - 1)
-                index = state.trial if phase.hold else state.trial * phase.ticks + k
-                row = rows[phase.name] if phase.hold else {t: a[k] for t, a in rows[phase.name].items()}
-                given = program.present(source, model, index, row)
-                after = program.tick_once(self.network, model, state, given, phase, plastic)
-                if not bool(program.all_finite(after)):
-                    return state, after
-                state = after
-        return state, state
-
-    def _explain(self, before: State, after: State) -> str:
-        """Which value failed first within the tick: ports and neurons in order of update, then weights."""
-        tick = int(before.tick)
-        for name in self.network.circuit.order:
-            for field in sorted(after.neurons[name], key=lambda f: f not in self.network.circuit.populations[name].neuron.ports):
-                values = np.asarray(after.neurons[name][field])
-                if not np.all(np.isfinite(values)):
-                    neuron = int(np.argwhere(~np.isfinite(values))[0][-1])
-                    return (
-                        f"tick {tick}: population {name!r}, neuron {neuron}: {field} became {_kind(values)}. "
-                        + self._suspects(name, before)
-                    )
-        for name, synapses in after.synapses.items():
-            for field in self._fields_of(name):
-                blocks = program.emit(self.network, after, f"{name}.{field}")
-                if not all(np.all(np.isfinite(b)) for b in blocks):
-                    rule = type(self.network.circuit.projections[name].rule).__name__
-                    kind = next(_kind(np.asarray(b)) for b in blocks if not np.all(np.isfinite(b)))
-                    return (
-                        f"tick {tick}: projection {name!r}: {field} became {kind} under {rule}. Its weights had reached "
-                        f"{_largest(before, name):.3g}: lower the learning rate, or bound the weights "
-                        "(rules.Bounded, rules.Decay, rules.Normalised)"
-                    )
-        return f"tick {tick}: a value became infinite or NaN"
-
-    def _suspects(self, population: str, before: State) -> str:
-        incoming = [p.name for p in self.network.into[population]]
-        if not incoming:
-            return "Its drive is not finite: check the source"
-        worst = max(incoming, key=lambda name: _largest(before, name))
-        return (
-            f"Its largest incoming weight, {_largest(before, worst):.3g}, is in projection {worst!r}: lower the learning "
-            "rate or the weights, or check the drive"
-        )
 
 
 def sweep(graph: nx.Graph, over: Mapping[str, Iterable[Any]], *, seed: int = 0, dt: float = 1e-3) -> Simulator:
@@ -427,153 +373,3 @@ def sweep(graph: nx.Graph, over: Mapping[str, Iterable[Any]], *, seed: int = 0, 
     """
     points = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
     return Simulator(graph, seed=seed, dt=dt, points=points)
-
-
-class _Feed:
-    """The drive and signals of one run, checked and cut into chunks."""
-
-    def __init__(self, sim: Simulator, phases: tuple[Phase, ...], drive: Drive, signals: Mapping[str, Any]) -> None:
-        self.phases = phases or (RUN,)
-        self.trials = bool(phases)
-        self.functions: dict[str, dict[Target, Any]] = {phase.name: {} for phase in self.phases}
-        self.arrays: dict[str, dict[Target, np.ndarray]] = {phase.name: {} for phase in self.phases}
-        self.iterators: dict[str, dict[Target, Iterator[Any]]] = {phase.name: {} for phase in self.phases}
-        self.position = 0
-        shapes: dict[str, tuple[int, ...]] = {}
-        sizes = {name: population.size for name, population in sim.network.circuit.populations.items()}
-        clash = [name for name in signals if name in COUNTERS]
-        if clash:
-            raise SimulationError(f"signal {clash[0]!r} is the simulator's own count; choose another name")
-        sources = {sim._target(name): (name, source) for name, source in drive.items()}
-        sources |= {("", name): (name, source) for name, source in signals.items()}
-        for target, (name, given) in sources.items():
-            by_phase = given if isinstance(given, Mapping) else {phase.name: given for phase in self.phases}
-            unknown = [p for p in by_phase if p not in self.functions]
-            if unknown:
-                raise SimulationError(f"drive for {name!r}: no phase {unknown[0]!r}; phases: {', '.join(self.functions)}")
-            for phase in self.phases:
-                if phase.name in by_phase:
-                    row = self._add(sim, phase, target, name, by_phase[phase.name])
-                    expected = (sizes[target[0]],) if target[0] else ()
-                    if row[-len(expected) or len(row) :] != expected or len(row) > len(expected) + 1:
-                        raise SimulationError(
-                            f"drive for {name!r} has presentations of shape {row}; it needs ([batch,] {expected[0]})"
-                            if expected
-                            else f"signal {name!r} has values of shape {row}; it needs one number, or (batch,)"
-                        )
-                    if len(row) > len(expected):
-                        shapes[name] = row[: len(row) - len(expected)]
-        if len(set(shapes.values())) > 1:
-            listed = ", ".join(f"{name}: {shape[0]}" for name, shape in shapes.items())
-            raise SimulationError(f"the sources have different batch sizes ({listed})")
-        self.batch: int | None = next(iter(shapes.values()))[0] if shapes else None
-
-    @property
-    def inputs(self) -> dict[str, Inputs]:
-        return {
-            p.name: Inputs(self.functions[p.name], frozenset(self.arrays[p.name]) | frozenset(self.iterators[p.name]))
-            for p in self.phases
-        }
-
-    @property
-    def identity(self) -> Any:
-        return tuple(
-            (name, target, id(function)) for name, functions in self.functions.items() for target, function in functions.items()
-        ) + tuple((name, *sorted(i.arrays)) for name, i in self.inputs.items())
-
-    @property
-    def bytes_per_unit(self) -> int:
-        return sum(
-            array[:1].nbytes * self._per_unit(phase) for phase in self.phases for array in self.arrays[phase.name].values()
-        )
-
-    def units(self, wanted: int | None, what: str) -> int:
-        """How many units to run: as asked, or as many as the shortest array has."""
-        lengths = {
-            target: len(array) // self._per_unit(phase)
-            for phase in self.phases
-            for target, array in self.arrays[phase.name].items()
-        }
-        if wanted is None:
-            if not lengths:
-                raise SimulationError(f"say how long to run: no array tells, so pass {what}=")
-            return min(lengths.values())
-        if wanted < 0:
-            raise SimulationError(f"{what}={wanted} must not be negative")
-        for target, length in lengths.items():
-            if length < wanted:
-                raise SimulationError(
-                    f"the drive for {'.'.join(filter(None, target))!r} has {length} {what}, {what}={wanted} were asked for"
-                )
-        return wanted
-
-    def take(self, units: int) -> dict[str, dict[Target, Any]]:
-        """The next ``units`` rows of every array, (units, ...) or (units, ticks, ...) where a phase is not held."""
-        rows: dict[str, dict[Target, Any]] = {}
-        for phase in self.phases:
-            per = self._per_unit(phase)
-            part = {
-                target: array[self.position * per : (self.position + units) * per]
-                for target, array in self.arrays[phase.name].items()
-            }
-            for target, iterator in self.iterators[phase.name].items():
-                drawn = list(itertools.islice(iterator, units * per))
-                if len(drawn) < units * per:
-                    raise SimulationError(f"the iterator that drives {target[0]!r} ended early")
-                part[target] = np.asarray(drawn, float)
-            split = self.trials and not phase.hold
-            rows[phase.name] = {
-                target: jnp.asarray(array.reshape(units, per, *array.shape[1:]) if split else array, float)
-                for target, array in part.items()
-            }
-        self.position += units
-        return rows
-
-    def _per_unit(self, phase: Phase) -> int:
-        return phase.ticks if self.trials and not phase.hold else 1
-
-    def _add(self, sim: Simulator, phase: Phase, target: Target, name: str, source: Any) -> tuple[int, ...]:
-        if callable(source):
-            self.functions[phase.name][target] = source
-            try:
-                shape = jax.eval_shape(source, jnp.zeros((), jnp.int32), jax.random.key(0)).shape
-            except (TypeError, jax.errors.JAXTypeError) as error:
-                raise SimulationError(
-                    f"the source of {name!r} must be a function of (index, key) that JAX can trace: {error}"
-                ) from error
-            return tuple(shape)
-        if isinstance(source, Iterator):
-            first = np.asarray(next(source), float)
-            self.iterators[phase.name][target] = itertools.chain([first], source)
-            return first.shape
-        if isinstance(source, float | int):
-            self.functions[phase.name][target] = lambda index, key: jnp.asarray(source, float)
-            return ()
-        array = np.asarray(source)
-        if array.ndim == 0 or array.dtype == object:
-            raise SimulationError(f"the source of {name!r} is no array, function of (index, key) or iterator")
-        if not np.all(np.isfinite(array)):
-            where = np.argwhere(~np.isfinite(array))[0].tolist()
-            raise SimulationError(f"the drive for {name!r} is not finite at {where} (presentation first)")
-        self.arrays[phase.name][target] = array
-        return array.shape[1:]
-
-
-def _largest(state: State, projection: str) -> float:
-    return max(float(np.max(np.abs(block))) for block in state.synapses[projection].w)
-
-
-def _kind(values: np.ndarray) -> str:
-    return "NaN" if np.any(np.isnan(values)) else "infinite"
-
-
-def _is_none(value: Any) -> bool:
-    return value is None
-
-
-def _without_layouts(model: Model) -> Model:
-    return eqx.tree_at(lambda m: m.layouts, model, None, is_leaf=_is_none)
-
-
-def _at(tree: Any, point: int) -> Any:
-    return jax.tree.map(lambda leaf: leaf[point], tree)

@@ -1,0 +1,493 @@
+"""The command line: ``engrax list``, ``engrax run``, ``engrax info`` and ``engrax plot``.
+
+A failed run ends with exit code 1, a mistake of the user's with 2, each with one line of explanation.
+"""
+
+import ast
+import contextlib
+import difflib
+import importlib
+import importlib.util
+import inspect
+import itertools
+import json
+import math
+import re
+import runpy
+import shutil
+import sys
+import textwrap
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import equinox as eqx
+import h5py
+import numpy as np
+
+from . import networks, results, rules
+from .locality import Locality, locality
+from .networks import Competition, Linear, Neuron, Topology
+from .recording import FORMAT
+from .rules import Hebb, RuleError, Wrapper
+
+Run = Callable[..., Mapping[str, Any]]
+KINDS = ("rules", "neurons", "topologies", "results")
+
+
+class UserError(click.ClickException):
+    """What the user asked for cannot be done; one line, exit code 2."""
+
+    exit_code = 2
+
+
+class Failed(click.ClickException):
+    """It was asked for correctly and went wrong; one line, exit code 1."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="engrax", message="%(package)s %(version)s")
+def main() -> None:
+    """Discrete-time simulation of biologically plausible learning."""
+
+
+# engrax list
+
+
+@main.command("list")
+@click.argument("kind", required=False, type=click.Choice(KINDS))
+def list_(kind: str | None) -> None:
+    """What there is: rules and neurons with their locality, topologies, results."""
+    tables = {"rules": _rules, "neurons": _neurons, "topologies": _topologies, "results": _results}
+    for i, name in enumerate(KINDS if kind is None else (kind,)):
+        head, rows = tables[name]()
+        click.echo(("\n" if i else "") + _table(head, rows, shutil.get_terminal_size((10_000, 0)).columns))
+
+
+def _rules() -> tuple[list[str], list[list[str]]]:
+    classes = [c for c in _public(rules, eqx.Module) if c is not Wrapper]
+    classes.sort(key=lambda c: issubclass(c, Wrapper))
+    plain = locality(Hebb()).reads
+    rows = []
+    for c in classes:
+        wrapper = issubclass(c, Wrapper)
+        level, reads = _locality(c, *([Hebb()] if wrapper else []))
+        # Of a wrapper, what it reads itself: the rule inside adds its own.
+        own = [f"+ {name}" for name in reads if name not in plain] if wrapper else reads
+        rows.append([c.__name__, "wrapper" if wrapper else "rule", level, ", ".join(own), _summary(c)])
+    return ["RULE", "KIND", "LOCALITY", "READS", "SUMMARY"], rows
+
+
+def _neurons() -> tuple[list[str], list[list[str]]]:
+    rows = [[c.__name__, "neuron", *_locality_row(c), _summary(c)] for c in _public(networks, Neuron)]
+    for c in _public(networks, Competition):
+        level = locality(Linear(lateral=c())).level
+        rows.append([c.__name__, "lateral=", level, "the population", _summary(c)])
+    return ["NEURON", "KIND", "LOCALITY", "PORTS", "SUMMARY"], rows
+
+
+def _topologies() -> tuple[list[str], list[list[str]]]:
+    return ["TOPOLOGY", "SUMMARY"], [[c.__name__, _summary(c)] for c in _public(networks, Topology)]
+
+
+def _results() -> tuple[list[str], list[list[str]]]:
+    # The docstring of run.py is read and the file not imported: a listing should not pay for that.
+    docs = {name: ast.get_docstring(ast.parse(path.read_text("utf-8"))) for name, path in known_results().items()}
+    rows = [[name, _first(doc or "")] for name, doc in docs.items()]
+    return ["RESULT", "SUMMARY"], rows or [["(none)", ""]]
+
+
+def known_results() -> dict[str, Path]:
+    """The sub-packages of engrax.results that can be run, and their run.py."""
+    found = (path for folder in results.__path__ for path in Path(folder).glob("*/run.py"))
+    return {path.parent.name: path for path in sorted(found)}
+
+
+def _public(package: ModuleType, base: type) -> list[type]:
+    """The concrete classes on a package's public list that descend from ``base``."""
+    listed = (getattr(package, name) for name in package.__all__)
+    return [c for c in listed if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)]
+
+
+def _locality(cls: type, *arguments: Any) -> tuple[str, tuple[str, ...]]:
+    try:
+        found: Locality = locality(cls(*arguments))
+    except (TypeError, AttributeError, RuleError):  # it needs arguments, or is no function of one synapse
+        return "-", ()
+    return found.level, found.reads
+
+
+def _locality_row(cls: type) -> tuple[str, str]:
+    level, reads = _locality(cls)
+    return level, ", ".join(reads)
+
+
+def _summary(cls: type) -> str:
+    """The first sentence of the class, or of its file where the class only says which of the file's equations it is."""
+    own = inspect.getdoc(cls) or ""
+    return _first(inspect.getdoc(sys.modules[cls.__module__]) or "" if re.match(r"\(\d", own) else own)
+
+
+def _first(doc: str) -> str:
+    """The first sentence, with its mathematics as plain text."""
+    paragraph = " ".join(doc.split("\n\n")[0].split())
+    text = re.sub(r":math:`([^`]*)`", lambda m: _plain_math(m[1]), paragraph).replace("``", "").replace("`", "")
+    return re.split(r"(?<=[^.]\.)\s", text)[0].removesuffix(".").removesuffix(":")
+
+
+def _plain_math(latex: str) -> str:
+    marks = {"leftarrow": "←", "cdot": "·", "sum": "Σ", "infty": "∞", "dot": "d/dt "}
+    dropped = ("mathrm", "mathrel", "bigl", "bigr", "left", "right")
+
+    def word(match: re.Match[str]) -> str:
+        name, size = match[1], "CAPITAL" if match[1][0].isupper() else "SMALL"
+        try:
+            return unicodedata.lookup(f"GREEK {size} LETTER {name.upper()}")
+        except KeyError:
+            return "" if name in dropped else marks.get(name, name)
+
+    text = re.sub(r"\\([a-zA-Z]+)", word, re.sub(r"\\[,;!]", " ", latex))
+    powers = re.sub(r"\^\{([^{}]{2,})\}", r"^(\1)", text)
+    return re.sub(r"\s+", " ", powers.translate(str.maketrans("", "", "{}\\")))
+
+
+# engrax run
+
+
+@main.command()
+@click.argument("target", metavar="NAME|SCRIPT.py")
+@click.option("--quick", is_flag=True, help="A small version of the same run.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of all random numbers.  [default: 0]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of the run; repeatable.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for its files.  [default: ./NAME]")
+@click.option("--json", "as_json", is_flag=True, help="Metrics as one JSON object, the last line of stdout.")
+def run(target: str, quick: bool, seed: int | None, settings: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """Run a result of the project by NAME, or a script.
+
+    A script that defines `run(out, *, seed=0, quick=False, ...) -> metrics` runs as the results do; any other is
+    executed as it is. Values of --set have the type of the setting's default; a tuple is written 1,2,3.
+    """
+    script = Path(target) if target.endswith(".py") else None
+    if script is not None and not script.is_file():
+        raise UserError(f"there is no script {target}")
+    with _short_errors():
+        if script is not None:
+            sys.path.insert(0, str(script.resolve().parent))
+            if not _defines_run(script):
+                if quick or seed is not None or settings or out is not None or as_json:
+                    raise UserError(f"{target} defines no run(out, ...), so it takes no options")
+                sys.argv = [target]
+                runpy.run_path(target, run_name="__main__")
+                return
+        name = target if script is None else script.stem
+        function = _named(target) if script is None else _of_script(script)
+        given = dict(_setting(function, name, text) for text in settings)
+        # An option that was not given is left to the run's own default.
+        for option, value in (("seed", seed), ("quick", quick or None)):
+            if value is not None:
+                if option not in inspect.signature(function).parameters:
+                    raise UserError(f"{name} takes no --{option}")
+                given[option] = value
+        folder = Path(name) if out is None else out
+        before = _files(_made(folder))
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            metrics = function(folder, **given)
+    if not isinstance(metrics, Mapping):
+        raise Failed(f"run() of {name} returned {type(metrics).__name__}; it must return a dict of metrics")
+    if metrics:
+        click.echo(_table([], [[key, _value(value)] for key, value in _flat(metrics)]), err=as_json)
+    written = [str(path) for path, time in _files(folder).items() if before.get(path) != time]
+    if written:
+        click.echo("\nwrote " + "\n      ".join(written), err=as_json)
+    if as_json:
+        click.echo(json.dumps(_jsonable(metrics), allow_nan=False))
+
+
+@contextlib.contextmanager
+def _short_errors() -> Iterator[None]:
+    """The errors that engrax raises itself explain themselves: they need no traceback."""
+    try:
+        yield
+    except click.ClickException:
+        raise
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "engrax":
+            raise
+        raise Failed(" ".join(str(error).split())) from error
+
+
+def _defines_run(script: Path) -> bool:
+    """Whether the script has a function ``run(out, ...)``: asked of its text, since executing it may do the work."""
+    try:
+        body = ast.parse(script.read_text("utf-8"), str(script)).body
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise UserError(f"{script} is not Python: {error}") from error
+    functions = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == "run"]
+    return any(node.args.args and node.args.args[0].arg == "out" for node in functions)
+
+
+def _named(name: str) -> Run:
+    known = known_results()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"no result {name!r}; {hint}results: {', '.join(known) or 'none'} (or give a script.py)")
+    return importlib.import_module(f"{results.__name__}.{name}.run").run  # type: ignore[no-any-return]
+
+
+def _of_script(script: Path) -> Run:
+    spec = importlib.util.spec_from_file_location("engrax_script", script)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{script} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module.run  # type: ignore[no-any-return]
+
+
+def _setting(function: Run, name: str, text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set {text}: write it as KEY=VALUE")
+    known = {
+        k: p.default for k, p in inspect.signature(function).parameters.items() if k not in ("out", "seed", "quick")
+    }
+    if key not in known:
+        listed = ", ".join(f"{k}={_typed(v)}" for k, v in known.items()) or "none"
+        raise UserError(f"{name} has no setting {key!r}; settings: {listed}")
+    return key, _parse(key, value, known[key])
+
+
+def _parse(key: str, text: str, default: Any) -> Any:
+    """``text`` as a value of the default's type."""
+    if isinstance(default, tuple):
+        parts = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
+        likes = itertools.chain(default, itertools.repeat(default[-1] if default else 0.0))
+        return tuple(_parse(key, part, like) for part, like in zip(parts, likes, strict=False))
+    types: dict[type, Any] = {bool: click.BOOL, int: click.INT, float: click.FLOAT, str: click.STRING}
+    if type(default) not in types:
+        raise UserError(f"--set {key}: a setting whose default is {default!r} cannot be set from the command line")
+    try:
+        return types[type(default)].convert(text, None, None)
+    except click.BadParameter:
+        raise UserError(f"--set {key}={text}: not of type {type(default).__name__}") from None
+
+
+def _typed(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be made ({error.strerror}): choose another with --out") from error
+    return folder
+
+
+def _files(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in metrics.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _value(value: Any) -> str:
+    plain = _jsonable(value)
+    if isinstance(plain, list):
+        shape = np.shape(np.asarray(plain, object))
+        if len(shape) > 1 or len(plain) > 8:
+            return " x ".join(map(str, shape)) + " values"
+        return ", ".join(map(_value, plain))
+    if isinstance(plain, float):
+        return f"{plain:.6g}"
+    return "not finite" if plain is None else str(plain)
+
+
+def _jsonable(value: Any) -> Any:
+    """Plain numbers, strings, lists and dicts; null for what is not finite, which JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {str(k): _jsonable(v) for k, v in value.items()}
+    if isinstance(value, str | bool | int) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    return _jsonable(np.asarray(value).tolist())
+
+
+# engrax info, engrax plot
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def info(file: Path) -> None:
+    """What a recording holds and what made it."""
+    with open_recording(file) as recording:
+        attributes = recording.attrs
+        network = json.loads(attributes["network"])
+        versions = json.loads(attributes["versions"])
+        facts = [
+            ["file", f"{file} ({file.stat().st_size / 2**20:.3g} MiB, format {attributes['engrax_format']})"],
+            ["created", attributes["created"]],
+            ["seed", str(attributes["seed"])],
+            ["tick", f"{attributes['dt']:g} s"],
+            ["versions", ", ".join(f"{name} {version}" for name, version in versions.items())],
+            ["command", attributes["command_line"]],
+            ["commit", attributes["git_commit"]],
+            *[["signals", f"{name} from {source}"] for name, source in network["signals"].items()],
+            *[["points", line] for line in _points(json.loads(attributes["points"]))],
+            *[["protocol", line] for line in _protocol(json.loads(attributes.get("protocol", "[]")))],
+        ]
+        click.echo(_table([], [row for row in facts if row[1]]))
+        populations = [
+            [name, " x ".join(map(str, p["shape"])), _described(p["neuron"])]
+            for name, p in network["populations"].items()
+        ]
+        click.echo("\n" + _table(["POPULATION", "SIZE", "NEURON"], populations))
+        projections = [
+            [name, f"{p['pre']}.{p['field']} -> {p['post']}.{p['port']}", str(p["delay"]),
+             p["topology"] + (f" ({p['synapses']})" if p["synapses"] is not None else ""),
+             ", ".join(p["phases"]) if p["phases"] else "all",
+             _described(p["rule"]) if p["rule"] else "fixed", p.get("locality", "")]
+            for name, p in network["projections"].items()
+        ]  # fmt: skip
+        head = ["PROJECTION", "FROM -> TO", "DELAY", "SYNAPSES", "PHASES", "RULE", "LOCALITY"]
+        click.echo("\n" + _table(head, projections))
+        fields = [[name, *_dataset(data)] for name, data in recorded(recording).items()]
+        click.echo("\n" + _table(["FIELD", "DIMENSIONS", "DTYPE", "UNITS", "TICKS"], fields or [["(none)"] + [""] * 4]))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("fields", nargs=-1, metavar="[FIELD]...")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="The picture (.png, .pdf, .svg).  [default: FILE.png]"
+)
+def plot(file: Path, fields: tuple[str, ...], out: Path | None) -> None:
+    """Draw a recording: activity over ticks, weights at its start and end."""
+    from . import plot as draw  # matplotlib takes half a second that the other commands need not pay
+
+    target = file.with_suffix(".png") if out is None else out
+    with open_recording(file) as recording:
+        known = recorded(recording)
+        unknown = [field for field in fields if field not in known]
+        if unknown:
+            raise UserError(f"{file} has no field {unknown[0]!r}; fields: {', '.join(known) or 'none'}")
+        chosen = {field: known[field] for field in fields or known}
+        if not chosen:
+            raise UserError(f"{file} holds no samples: nothing to draw")
+        shapes = {name: tuple(p["shape"]) for name, p in json.loads(recording.attrs["network"])["populations"].items()}
+        senders = {name: p["pre"] for name, p in json.loads(recording.attrs["network"])["projections"].items()}
+        grids = {name: shapes[pre] for name, pre in senders.items()}
+        figure = draw.recording(chosen, float(recording.attrs["dt"]), grids, title=file.name)
+    try:
+        figure.savefig(target, dpi=130)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{target} cannot be written: {error}") from error
+    click.echo(str(target))
+
+
+def open_recording(path: Path) -> h5py.File:
+    """An engrax recording, open for reading. Raises `UserError` for any other file."""
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        if not h5py.is_hdf5(path):
+            raise UserError(f"{path} is no engrax recording: it is not an HDF5 file") from error
+        raise UserError(f"{path} cannot be opened: is it still being written? ({error})") from error
+    if "engrax_format" not in file.attrs:
+        file.close()
+        raise UserError(f"{path} is no engrax recording: make one with Simulator.record")
+    if int(file.attrs["engrax_format"]) > FORMAT:
+        version = file.attrs["engrax_format"]
+        file.close()
+        raise UserError(f"{path} has format {version}, this engrax reads up to {FORMAT}: update engrax")
+    return file
+
+
+def recorded(file: h5py.File) -> dict[str, h5py.Dataset]:
+    """Field name (``cortex.x``) -> its dataset, dimension scales left out."""
+    found: dict[str, h5py.Dataset] = {}
+
+    def visit(name: str, thing: Any) -> None:
+        if isinstance(thing, h5py.Dataset) and not thing.is_scale:
+            found[name.replace("/", ".")] = thing
+
+    file.visititems(visit)
+    return found
+
+
+def dimensions(data: h5py.Dataset) -> list[str]:
+    """The names of a dataset's axes: those of the dimension scales attached to them."""
+    return [axis[0].name.rpartition("/")[2] if len(axis) else f"axis {i}" for i, axis in enumerate(data.dims)]
+
+
+def _dataset(data: h5py.Dataset) -> list[str]:
+    names = dimensions(data)
+    ticks = "no samples"
+    if len(data) and names[0].startswith("tick"):
+        clock = data.dims[0][0]
+        first, last = int(clock[0]), int(clock[len(data) - 1])
+        every = (last - first) // (len(data) - 1) if len(data) > 1 else 1
+        ticks = f"{first} to {last}" + (f", every {every}" if every > 1 else "")
+    axes = " x ".join(f"{name} {length}" for name, length in zip(names, data.shape, strict=True))
+    return [axes, str(data.dtype), str(data.attrs.get("units", "")), ticks]
+
+
+def _described(thing: Mapping[str, Any]) -> str:
+    """``Bounded(rule=Oja(eta=0.001), low=0)`` from a recording's JSON."""
+    parameters = [f"{k}={_parameter(v)}" for k, v in thing.items() if k != "class" and v is not None]
+    return f"{thing['class']}({', '.join(parameters)})"
+
+
+def _parameter(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return _described(value)
+    if isinstance(value, list):
+        return f"<{' x '.join(map(str, np.shape(value)))} values>"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _protocol(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for run in runs:
+        phases = ", then ".join(map(_phase, run["phases"]))
+        yield f"{run['trials']} trials of {phases}" if phases else f"{run['ticks']} ticks"
+
+
+def _phase(phase: Mapping[str, Any]) -> str:
+    plastic = {"every": "plastic", "last": "plastic on the last", "never": "not plastic"}[phase["plastic"]]
+    parts = [f"{phase['ticks']} ticks" if phase["ticks"] != 1 else "1 tick", plastic]
+    parts += ["drive held"] if phase["hold"] else []
+    if phase["reset"]:
+        parts.append("reset" if phase["reset"] is True else f"reset of {', '.join(phase['reset'])}")
+    parts += [f"{name}={value:g}" for name, value in phase["signals"].items()]
+    return f"{phase['name']} ({', '.join(parts)})"
+
+
+def _points(points: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    lines = [f"{i}: " + ", ".join(f"{k}={_parameter(v)}" for k, v in p.items()) for i, p in enumerate(points or ())]
+    return lines if len(lines) <= 8 else [*lines[:7], f"... {len(lines)} in all"]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = 10_000) -> str:
+    """Columns side by side; the last one is cut at ``width``."""
+    lines = [list(head), *rows] if head else list(rows)
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]) - 1)]
+    room = max(width - sum(w + 2 for w in widths), 20)
+    cut = (textwrap.shorten(line[-1], room, placeholder=" ...") if len(line[-1]) > room else line[-1] for line in lines)
+    fixed = ("".join(f"{cell:<{w + 2}}" for cell, w in zip(line, widths, strict=False)) for line in lines)
+    return "\n".join((start + end).rstrip() for start, end in zip(fixed, cut, strict=True))
