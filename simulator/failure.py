@@ -10,6 +10,8 @@ from . import program
 from .network import Model, Network, State
 from .program import Inputs
 from .protocol import Phase
+from .rules.base import LocalRule
+from .rules.wrappers import Wrapper
 
 
 def locate(
@@ -55,7 +57,7 @@ def explain(network: Network, before: State, after: State) -> str:
         for field, blocks in named.items():
             bad = [np.asarray(block) for block in blocks if not np.all(np.isfinite(block))]
             if bad:
-                rule = type(network.circuit.projections[name].rule).__name__
+                rule = _named(network.circuit.projections[name].rule)
                 return (
                     f"tick {tick}: projection {name!r}: {field} became {_kind(bad[0])} under {rule}. Its weights had "
                     f"reached {_largest(before, name):.3g}: lower the learning rate, or bound the weights "
@@ -96,6 +98,11 @@ def _suspects(network: Network, population: str, before: State) -> str:
         f"Its largest incoming weight, {_largest(before, worst):.3g}, is in projection {worst!r}: lower the learning "
         "rate or the weights, or check the drive"
     )
+
+
+def _named(rule: LocalRule) -> str:
+    inner = f"({_named(rule.rule)})" if isinstance(rule, Wrapper) else ""
+    return type(rule).__name__ + inner
 
 
 def _largest(state: State, projection: str) -> float:

@@ -242,9 +242,8 @@ class Simulator:
         for projection in circuit.projections.values():
             if projection.phases is not None and not projection.phases & set(names):
                 raise SimulationError(
-                    f"projection {projection.name!r} lives in {', '.join(sorted(projection.phases))} only, and this run "
-                    f"has {'the phases ' + ', '.join(names) if names else 'no trial'}: pass trial=[Phase(...)] "
-                    "with it"
+                    f"projection {projection.name!r} lives in {', '.join(sorted(projection.phases))} only, this run "
+                    f"has {'the phases ' + ', '.join(names) if names else 'no trial'}: pass trial=[Phase(...)] with it"
                 )
 
     def _match_batch(self, batch: int | None) -> None:

@@ -46,7 +46,7 @@ def ring(path: Path, spectra: Mapping[float, Spectrum], curves: Mapping[float, t
     left.set_title("Learned filters (dots) and the optimal ones (lines)", fontsize=10)
     left.legend(title="noise variance", frameon=False, fontsize=8)
     right.axhline(1, color="0.6", lw=1, ls="--")
-    right.set(xlabel="trials", ylabel="mutual information / optimum", ylim=(0, 1.03))
+    right.set(xlabel="trials", ylabel="mutual information / optimum", ylim=(None, 1.01))
     right.set_title("Learning, every synapse local", fontsize=10)
     _save(figure, path, left, right)
 
@@ -88,7 +88,7 @@ def photographs(path: Path, images: Iterable[Array], fields: Array, trials: Arra
     right.plot(trials, ratio, color=COLOURS(0.3), label="learned")
     right.axhline(random, color="0.5", lw=1, ls=":", label="random weights, same power")
     right.axhline(1, color="0.6", lw=1, ls="--", label="optimum")
-    right.set(xlabel="trials", ylabel="mutual information / optimum", ylim=(0, 1.03))
+    right.set(xlabel="trials", ylabel="mutual information / optimum", ylim=(None, 1.01))
     right.legend(frameon=False, fontsize=8, loc="lower right")
     _save(figure, path, right)
 

@@ -19,6 +19,7 @@ from .circuit import Constraint, add_layer, trial
 SETTLING = 20  # lateral steps after the first, in every phase
 BATCH = 16
 OUTPUT_NOISE = 1.0  # variance b
+RELAY_NOISE = 0.25  # variance of the noise on the way from the first layer of the stack to the second
 PARTS = ("ring", "settling", "ablations", "photographs", "ica", "stack")
 
 Array = Float[np.ndarray, "..."]
@@ -309,6 +310,8 @@ class Photographs:
     def stack(self, out: Path) -> dict[str, Any]:
         """A second layer of half the size on the noisy outputs of the first, trained after it and with it.
 
+        The noise that the first layer adds to its outputs has the variance RELAY_NOISE.
+
         What arrives at the second layer can only lose information about the photographs; what counts is how much of
         the best that it could keep it does keep.
         """
@@ -322,13 +325,13 @@ class Photographs:
         results: dict[str, dict[str, float]] = {}
         for name, (first, second) in found.items():
             middle_signal = first @ signal @ first.T
-            middle_noise = first @ noise @ first.T + OUTPUT_NOISE * np.eye(len(first))
+            middle_noise = first @ noise @ first.T + RELAY_NOISE * np.eye(len(first))
             budget = theory.power(second, middle_signal, middle_noise)
             best = theory.optimum(middle_signal, middle_noise, small, budget, OUTPUT_NOISE).information
             rng = np.random.default_rng(self.seed)
             blind = _scaled_to(rng.normal(size=second.shape), second, middle_signal + middle_noise)
             results[name] = {
-                "layer 1": theory.information(first, signal, noise, OUTPUT_NOISE),
+                "layer 1": theory.information(first, signal, noise, RELAY_NOISE),
                 "layer 2": theory.information(second, middle_signal, middle_noise, OUTPUT_NOISE),
                 "layer 2, optimum on this layer 1": best,
                 "layer 2, random weights": theory.information(blind, middle_signal, middle_noise, OUTPUT_NOISE),
@@ -353,12 +356,15 @@ class Photographs:
         net = nx.MultiDiGraph()
         net.add_node("retina", neuron=nets.Input(), size=(self.patch, self.patch))
         options: dict[str, Any] = {"constraint": "homeostatic", "trials": self.trials, "settling": SETTLING}
-        add_layer(net, "retina", "V1", self.units, weights=first, learn=first is None, **options)
+        add_layer(
+            net, "retina", "V1", self.units, weights=first, learn=first is None, output_noise=RELAY_NOISE, **options
+        )
         if depth == 2:
-            add_layer(net, "V1", "V2", small, **options)
+            # The first layer's outputs have as much power as it has units: the rate is lower in proportion.
+            add_layer(net, "V1", "V2", small, eta=0.2 / self.units, **options)
         drive = self._drive(patches)
         if depth == 2:
-            drive["V1.noise"] = nets.gaussian(OUTPUT_NOISE**0.5 * np.eye(self.units), self.batch)
+            drive["V1.noise"] = nets.gaussian(RELAY_NOISE**0.5 * np.eye(self.units), self.batch)
         sim = Simulator(net, seed=self.seed)
         sim.run(drive, trial=trial([f"V{k + 1}" for k in range(depth)], SETTLING), trials=self.trials)
         return sim
