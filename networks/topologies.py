@@ -49,10 +49,10 @@ class FromMatrix(Topology):
     """
 
     weighted: ClassVar[bool] = True
-    matrix: Any = eqx.field(static=True)
+    matrix: sp.csr_array = eqx.field(static=True, converter=sp.csr_array)
 
     def connect(self, pre: Shape, post: Shape) -> sp.csr_array | None:
-        matrix = sp.csr_array(self.matrix)
+        matrix = self.matrix.copy()
         expected = (int(np.prod(post)), int(np.prod(pre)))
         if matrix.shape != expected:
             raise ValueError(f"the matrix has shape {matrix.shape}; (post, pre) is {expected}")

@@ -100,6 +100,8 @@ def trace(rule: LocalRule, part: Part = "evaluate") -> Traced:
             f"{type(rule).__name__}: a rule is traced, so it cannot branch on values with `if` or call numpy on them; "
             f"use jnp.where and jnp functions ({str(error).splitlines()[0]})"
         ) from error
+    except (TypeError, AttributeError, NotImplementedError) as error:
+        raise RuleError(f"{type(rule).__name__}: {error}") from error
     inputs = tuple(_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(arguments))
     reads = _reads(jaxpr, inputs)
     if part == "constrained" and jaxpr.jaxpr.outvars[0] is jaxpr.jaxpr.invars[inputs.index("w")]:
@@ -202,8 +204,9 @@ def _symbol(name: str) -> sympy.Symbol:
     if not group and field in special:
         return sympy.Symbol(special[field], real=True)
     base = sympy.latex(sympy.Symbol(field))
-    if len(field) > 1 and not base.startswith("\\") and "_" not in base:
-        base = rf"\mathrm{{{field}}}"
+    if len(field) > 1 and not base.startswith("\\"):
+        word = field.replace("_", r"\,")
+        base = rf"\mathrm{{{word}}}"
     index = {"pre": "j", "post": "i", "syn": "ij"}.get(group)
     return sympy.Symbol(f"{base}_{{{index}}}" if index else base, real=True)
 

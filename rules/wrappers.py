@@ -104,6 +104,10 @@ class Noisy(Wrapper):
     noise: ClassVar[Noise | None] = "normal"
     scale: float = 1e-3
 
+    def __check_init__(self) -> None:
+        if self.rule.noise is not None:
+            raise TypeError(f"Noisy cannot wrap {type(self.rule).__name__}, which draws noise of its own")
+
     def evaluate(self, env: Environment) -> tuple[Any, Fields]:
         dw, syn = self.rule.evaluate(env)
         return dw + self.scale * env.noise, syn

@@ -93,8 +93,9 @@ def _projection(row: SubFigure, data: h5py.Dataset, kept: tuple[Any, ...], label
             image = ax.imshow(shown, aspect="equal" if tiles else "auto", interpolation="nearest", **_colours(both))
             ax.set_title(f"after tick {ticks[k]}", fontsize="small")
             if tiles:
-                hidden = f" (first {FIELDS} of {len(values)})" if len(values) > FIELDS else ""
-                ax.set(xticks=[], yticks=[], xlabel=f"{grid[0]} x {grid[1]} weights per post neuron{hidden}")
+                hidden = f", {FIELDS} of {len(values)}" if len(values) > FIELDS else ""
+                ax.set(xticks=[], yticks=[])
+                ax.set_xlabel(f"{grid[0]} x {grid[1]} per post neuron{hidden}", fontsize="small")
             else:
                 ax.set(xlabel="pre neuron", ylabel="post neuron")
                 _whole(ax.xaxis, ax.yaxis)
@@ -184,7 +185,7 @@ def _seconds(dt: float) -> str:
 def _whole(*axes: Axis) -> None:
     """Ticks at whole numbers: there is no neuron 2.5."""
     for axis in axes:
-        axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+        axis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
 
 
 def _nothing(ax: Axes, text: str) -> None:

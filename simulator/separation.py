@@ -99,7 +99,7 @@ def _apply(equation: Any, values: list[_Sum]) -> Any:
     if name == "div" and _group(values[1]) is not None:
         group = str(_group(values[1]))
         return _product(values[0], _value(group, 1 / _plain(values[1])))
-    if name in ("convert_element_type", "copy"):
+    if name == "convert_element_type" and jnp.issubdtype(equation.params["new_dtype"], jnp.inexact):
         return values[0]
     raise _NotSeparable
 

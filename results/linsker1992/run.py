@@ -11,7 +11,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
-from engrax import Simulator, networks as nets, rules, sweep
+from engrax import SimulationError, Simulator, networks as nets, rules, sweep
 
 from . import figures, theory
 from .circuit import Constraint, add_layer, trial
@@ -50,7 +50,7 @@ def run(
     """
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
-        raise ValueError(f"no part {unknown[0]!r}; parts: {', '.join(PARTS)}")
+        raise SimulationError(f"no part {unknown[0]!r}; parts: {', '.join(PARTS)}")
     if quick:
         levels = noise_variance if len(noise_variance) < 3 else (0.1, 1.0)
         ring = Ring(n_inputs, n_outputs, filter_width, tuple(levels), 1, min(trials, 12_000), seed)
