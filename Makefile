@@ -1,4 +1,4 @@
-# make demo    the first result, with its figures, in ./demo
+# make demo    the first result in short (one seed, three noise levels), with its figures, in ./demo
 # make test    what CI runs: lint, types, and the suite against the built wheel  (ARGS="-k oja -x" goes to pytest)
 # make bench   every script in benchmarks/
 # make lint    ruff alone, on what is set up already
@@ -16,7 +16,7 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.stamp-run
-	$(BIN)/engrax run linsker1992 --out demo
+	$(BIN)/engrax run linsker1992 --out demo --set seeds=1 --set noise_variance=0.1,0.3,1 --set parts=ring,photographs,ica
 
 # The suite sees the package as users get it: a file that setup.cfg forgets is missing here too, while an editable
 # install would find it in the checkout. The wheel's folder comes before the editable install on the path.

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pooch
 import scipy.fft
 from jaxtyping import Float, Float32, Int32, UInt8
 from numpy.lib.stride_tricks import sliding_window_view
@@ -244,6 +243,8 @@ def whiten_image(
 
 def _read(name: str) -> bytes:
     """The verified contents of a file of `_FILES`, which is downloaded if need be."""
+    import pooch  # not above: its progress bars warn in notebooks without widgets, at import
+
     directory = Path(os.environ.get("ENGRAX_DATA") or pooch.os_cache("engrax")).expanduser().resolve()
     path = directory / name
     checksum, url = _FILES[name]
@@ -279,6 +280,8 @@ def _contents(path: Path, checksum: str) -> bytes:
 
 def _download(directory: Path, url: str) -> None:
     """Puts the files that ``url`` has for us and that are missing into ``directory``, each only when verified."""
+    import pooch
+
     directory.mkdir(parents=True, exist_ok=True)
     # scratch inside the directory, so that the last step is a rename: no other process sees half a file
     with tempfile.TemporaryDirectory(dir=directory) as scratch:

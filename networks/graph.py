@@ -285,7 +285,7 @@ def _weights(
     if weights is None:
         if synapses is None or not topology.weighted:
             return Normal(0.1)
-        values = np.asarray(synapses.data, float)
+        values = np.asarray(synapses.data, None if synapses.dtype.kind == "f" else float)
     elif isinstance(weights, Initialiser):
         return weights
     elif isinstance(weights, type) or callable(weights):

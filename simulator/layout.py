@@ -2,10 +2,11 @@
 
 A dense projection is one (post, pre) matrix. A sparse one is stored as rows padded per target (ELL): row i holds the
 weights of target i's afferents and ``index`` their pre neurons. Rows of similar in-degree share a block, so that
-padding wastes less than a factor of 2 whatever the degree distribution. Rules never see any of this.
+padding wastes less than a factor of 2 whatever the degree distribution; many of them are split into several blocks,
+which XLA works on side by side. Rules never see any of this.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -15,14 +16,17 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 
+from . import kernels
+
 Blocks = tuple[Float[Array, "rows width"], ...]
+
+PARTS = 8  # of many rows; XLA works on operations side by side where there are more than some eight of them
 
 
 class Block(eqx.Module):
     """Rows of one width. ``index`` is None where every pre neuron is heard, in order."""
 
     index: Int[Array, "rows width"] | None
-    targets: Int[Array, " rows"] | None  # None: all targets, in order
     degree: Int[Array, " rows"] | None  # None: no padding
 
     @property
@@ -35,13 +39,15 @@ class Block(eqx.Module):
         assert self.index is not None
         return self.index.shape[1]
 
+    @property
+    def degrees(self) -> Int[Array, " rows"]:
+        """How many synapses each row of a sparse projection holds."""
+        return jnp.full(self.rows, self.width, jnp.int32) if self.degree is None else self.degree
+
     def pre(self, values: Float[Array, "*batch pre"]) -> Float[Array, "*batch rows width"] | Float[Array, "*batch pre"]:
         if self.index is None:
             return values
         return values.at[..., self.index].get(mode="promise_in_bounds")
-
-    def post(self, values: Float[Array, "*batch post"]) -> Float[Array, "*batch rows"]:
-        return values if self.targets is None else values[..., self.targets]
 
     def mask(self, values: Float[Array, "rows width"]) -> Float[Array, "rows width"]:
         """0 where there is no synapse."""
@@ -62,7 +68,8 @@ class Layout(eqx.Module):
     """The blocks of one projection and the order of its targets in them."""
 
     blocks: tuple[Block, ...]
-    order: Int[Array, " post"] | None  # row of each target in the blocks put together; None: in order
+    targets: Int[Array, " post"] | None  # target of each row of the blocks put together; None: in order
+    order: Int[Array, " post"] | None  # its inverse: row of each target
     n_pre: int = eqx.field(static=True)
     n_post: int = eqx.field(static=True)
 
@@ -74,7 +81,16 @@ class Layout(eqx.Module):
         """The weighted sum that arrives at every target: sum over j of w_ij x_j."""
         if self.dense:
             return x @ weights[0].T
+        if x.ndim == 1 and kernels.worthwhile(weights):
+            return self._join([kernels.weighted_sum(w, b.index, x) for w, b in zip(weights, self.blocks, strict=True)])
         return self._join([(w * block.pre(x)).sum(-1) for w, block in zip(weights, self.blocks, strict=True)])
+
+    def post(self, values: Float[Array, "*batch post"]) -> list[Float[Array, "*batch rows"]]:
+        """The targets' values as the rows of each block have them."""
+        if self.dense:
+            return [values]
+        ordered = values if self.targets is None else values[..., self.targets]
+        return jnp.split(ordered, np.cumsum([block.rows for block in self.blocks])[:-1], axis=-1)
 
     def load(self, weights: Blocks) -> Float[Array, " post"]:
         """The total absolute weight onto every target."""
@@ -88,23 +104,18 @@ class Layout(eqx.Module):
         """The user's array, (post, pre) if dense or one value per synapse in row order if sparse, as blocks."""
         if self.dense:
             return (jnp.asarray(values, float),)
-        _, slots = self._slots()
-        sizes = [block.rows * block.width for block in self.blocks]
-        flat = np.zeros(sum(sizes))
-        flat[slots] = np.asarray(values)
-        parts = np.split(flat, np.cumsum(sizes)[:-1])
-        return tuple(
-            jnp.asarray(part.reshape(block.rows, block.width), float)
-            for part, block in zip(parts, self.blocks, strict=True)
-        )
+        values = np.asarray(values)
+        return tuple(jnp.array(np.where(places < 0, 0, values[places]), float) for places in self._places())
 
     def unpack(self, blocks: tuple[Any, ...]) -> Any:
         """The user's array from blocks, leading axes kept: (..., post, pre) or (..., synapses)."""
         if self.dense:
             return blocks[0]
-        lead = np.shape(blocks[0])[:-2]
-        flat = np.concatenate([np.asarray(block).reshape(*lead, -1) for block in blocks], axis=-1)
-        return flat[..., self._slots()[1]]
+        values = [np.asarray(block) for block in blocks]
+        flat = np.empty((*values[0].shape[:-2], self._degrees().sum()), values[0].dtype)
+        for block, places in zip(values, self._places(), strict=True):
+            flat[..., places[places >= 0]] = block[..., places >= 0]
+        return flat
 
     @property
     def synapses(self) -> tuple[np.ndarray, np.ndarray]:
@@ -112,27 +123,26 @@ class Layout(eqx.Module):
         if self.dense:
             post, pre = np.indices((self.n_post, self.n_pre))
             return post.ravel(), pre.ravel()
-        targets, slots = self._slots()
-        return targets, np.concatenate([np.asarray(block.index).ravel() for block in self.blocks])[slots]
+        return np.repeat(np.arange(self.n_post), self._degrees()), self.unpack(tuple(b.index for b in self.blocks))
 
-    def _slots(self) -> tuple[np.ndarray, np.ndarray]:
-        """Target of every synapse in row order, and its place in the blocks put end to end."""
-        degrees, first = np.zeros(self.n_post, int), np.zeros(self.n_post, int)
-        start = 0
-        for block in self.blocks:
-            targets = np.arange(self.n_post) if block.targets is None else np.asarray(block.targets)
-            degrees[targets] = block.width if block.degree is None else np.asarray(block.degree)
-            first[targets] = start + block.width * np.arange(block.rows)
-            start += block.rows * block.width
-        rows = np.repeat(np.arange(self.n_post), degrees)
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(degrees) - degrees, degrees)
-        return rows, first[rows] + within
+    def _degrees(self) -> np.ndarray:
+        """How many synapses each target has."""
+        rows: np.ndarray = np.concatenate([np.asarray(block.degrees) for block in self.blocks])
+        return rows if self.order is None else rows[np.asarray(self.order)]
+
+    def _places(self) -> Iterator[np.ndarray]:
+        """For every block (rows, width): which synapse in row order each slot holds, -1 for padding."""
+        degrees = self._degrees()
+        starts = self.post(jnp.asarray(np.cumsum(degrees) - degrees))
+        for block, start in zip(self.blocks, starts, strict=True):
+            slot = np.arange(block.width)
+            yield np.where(slot < np.asarray(block.degrees)[:, None], np.asarray(start)[:, None] + slot, -1)
 
 
 def make_layout(synapses: sp.csr_array | None, n_pre: int, n_post: int) -> Layout:
     """Lay out the synapses of a (post, pre) sparse matrix, or a dense projection for None."""
     if synapses is None:
-        return Layout((Block(None, None, None),), None, n_pre, n_post)
+        return Layout((Block(None, None),), None, None, n_pre, n_post)
     degrees = np.diff(synapses.indptr)
     if n_post * degrees.max() <= 1.25 * synapses.nnz:
         groups = [np.arange(n_post)]
@@ -140,19 +150,16 @@ def make_layout(synapses: sp.csr_array | None, n_pre: int, n_post: int) -> Layou
         octave = np.ceil(np.log2(np.maximum(degrees, 1))).astype(int)
         groups = [np.flatnonzero(octave == k) for k in np.unique(octave)]
     blocks = []
-    for targets in groups:
-        width = max(int(degrees[targets].max()), 1)
-        slots = np.arange(width)[None, :]
-        present = slots < degrees[targets][:, None]
-        places = np.where(present, synapses.indptr[targets][:, None] + slots, 0)
-        index = np.where(present, synapses.indices[places], 0)
-        whole = bool(present.all())
-        blocks.append(
-            Block(
-                jnp.asarray(index, jnp.int32),
-                None if len(groups) == 1 else jnp.asarray(targets, jnp.int32),
-                None if whole else jnp.asarray(degrees[targets], jnp.int32),
-            )
-        )
-    order = None if len(groups) == 1 else jnp.asarray(np.argsort(np.concatenate(groups)), jnp.int32)
-    return Layout(tuple(blocks), order, n_pre, n_post)
+    for group in groups:
+        slot = np.arange(max(int(degrees[group].max()), 1))
+        parts = PARTS if len(group) * len(slot) >= kernels.LARGE else 1
+        for targets in np.array_split(group, min(parts, len(group))):
+            present = slot < degrees[targets][:, None]
+            index = synapses.indices[np.where(present, synapses.indptr[targets][:, None] + slot, 0)]
+            degree = None if present.all() else jnp.asarray(degrees[targets], jnp.int32)
+            blocks.append(Block(jnp.asarray(np.where(present, index, 0), jnp.int32), degree))
+    if len(groups) == 1:
+        return Layout(tuple(blocks), None, None, n_pre, n_post)
+    targets = np.concatenate(groups)
+    order = jnp.asarray(np.argsort(targets), jnp.int32)
+    return Layout(tuple(blocks), jnp.asarray(targets, jnp.int32), order, n_pre, n_post)

@@ -262,7 +262,10 @@ def make_network(
             length, keys = delayed.get(projection.pre, (0, ()))
             more = {*keys, projection.field, *(traced[name].fields("pre") if name in traced else ())}
             delayed[projection.pre] = (max(length, projection.delay), tuple(sorted(more)))
-    into = {name: tuple(p for p in circuit.projections.values() if p.post == name) for name in circuit.populations}
+    # The layouts hold the synapses from here on: the matrices that they came from need not stay in memory.
+    projections = {name: dataclasses.replace(p, synapses=None, weights=None) for name, p in circuit.projections.items()}
+    bare = dataclasses.replace(circuit, projections=projections)
+    into = {name: tuple(p for p in projections.values() if p.post == name) for name in circuit.populations}
     neurons = {
         name: jax.tree.map(lambda leaf: jnp.asarray(leaf, float), p.neuron) for name, p in circuit.populations.items()
     }
@@ -270,7 +273,7 @@ def make_network(
         name: make_layout(p.synapses, circuit.populations[p.pre].size, circuit.populations[p.post].size)
         for name, p in circuit.projections.items()
     }
-    return Network(circuit, dt, traced, delayed, into), neurons, rules, layouts
+    return Network(bare, dt, traced, delayed, into), neurons, rules, layouts
 
 
 def initial_weights(circuit: Circuit, layouts: Mapping[str, Layout], key: Any) -> dict[str, Blocks]:

@@ -5,7 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from . import kernels
 from .layout import Block, Blocks, Layout
 from .networks.fields import Fields
 from .rules.base import LocalRule
@@ -21,6 +23,7 @@ class TracedRule:
 
     update: Traced
     pool: Traced
+    constraint: Traced
     constraint_pool: Traced
 
     @property
@@ -33,7 +36,8 @@ class TracedRule:
 
 
 def trace_rule(rule: LocalRule) -> TracedRule:
-    return TracedRule(trace(rule), trace(rule, "pooled"), trace(rule, "constraint_pooled"))
+    parts = (trace(rule, part) for part in ("evaluate", "pooled", "constrained", "constraint_pooled"))
+    return TracedRule(*parts)
 
 
 def initial_synapses(rule: LocalRule, weights: Blocks, batch: int | None) -> SynapticState:
@@ -66,22 +70,75 @@ def learn(
     way no array with a batch of synapses is made, except for state that every copy has for itself.
     """
     new_weights, new_synapses = [], []
+    noises = _noises(rule, weights, key)
+    posts = {name: layout.post(values) for name, values in post.items()}
+    kernel = None
+    if batch is None and not layout.dense and kernels.worthwhile(weights):
+        kernel = _Kernel.of(rule, traced, weights, pre, post, signals, dt)
     for number, (block, w, syn) in enumerate(zip(layout.blocks, weights, synapses, strict=True)):
-        noise = jnp.zeros(())
-        if rule.noise is not None:
-            draw = jax.random.normal if rule.noise == "normal" else jax.random.uniform
-            noise = draw(jax.random.fold_in(key, number), w.shape, w.dtype)
-        one = _OneSample(rule, traced, block, w, noise, dt)
-        post_rows = post.map(block.post)
-        if batch is None:
-            dw, syn = one(pre.map(block.pre), post_rows, signals, syn)
+        post_rows = Fields({name: rows[number] for name, rows in posts.items()})
+        one = _OneSample(rule, traced, block, w, noises[number], dt)
+        if kernel is not None:
+            new, syn = kernel(rule, block, w, pre, post_rows, syn)
+        elif batch is None:
+            new, syn = one.learned(pre, post_rows, signals, syn)
         else:
             separated = _separated(one, pre, post_rows, signals, syn) if layout.dense else None
             dw, syn = separated or _accumulated(one, pre, post_rows, signals, syn, batch)
-        new = _constrained(rule, traced, block, w + dw, signals, dt)
-        new_weights.append(block.mask(new).astype(w.dtype))
+            new = one.constrained(w + dw, signals)
+        new_weights.append(new)
         new_synapses.append(syn)
     return tuple(new_weights), tuple(new_synapses)
+
+
+def _noises(rule: LocalRule, weights: Blocks, key: Any) -> list[Any]:
+    """One random number for each synapse, drawn at once: how the rows are split into blocks does not matter."""
+    if rule.noise is None:
+        return [jnp.zeros(())] * len(weights)
+    draw = jax.random.normal if rule.noise == "normal" else jax.random.uniform
+    sizes = [w.size for w in weights]
+    drawn = jnp.split(draw(key, (sum(sizes),), weights[0].dtype), np.cumsum(sizes)[:-1])
+    return [noise.reshape(w.shape) for noise, w in zip(drawn, weights, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """A tick of learning in one block, compiled ahead of XLA."""
+
+    source: str
+    traced: TracedRule
+    signals: Fields
+    dt: float
+
+    @staticmethod
+    def of(
+        rule: LocalRule, traced: TracedRule, weights: Blocks, pre: Fields, post: Fields, signals: Fields, dt: float
+    ) -> "_Kernel | None":
+        """None where there is no kernel for the rule."""
+        dtype = weights[0].dtype
+        broadcast = [name for name in traced.fields("signals") if name not in ("tick", "count")]  # they are integers
+        signals = Fields({name: jnp.asarray(signals[name], dtype) for name in broadcast})
+        groups = {"pre": pre, "post": post, "signals": signals}
+        names = [f"{group}.{name}" for group, fields in groups.items() for name in fields]
+        names = ["w", *(f"syn.{name}" for name in rule.init()), "index", "degrees", *names, *_parameters(rule)]
+        if any(leaf.dtype != dtype for leaf in jax.tree.leaves((pre, post, rule))):
+            return None
+        source = kernels.learning_source(traced.update, traced.constraint, names, dt, dtype)
+        return None if source is None else _Kernel(source, traced, signals, dt)
+
+    def __call__(
+        self, rule: LocalRule, block: Block, w: Any, pre: Fields, post: Fields, syn: Fields
+    ) -> tuple[Any, Fields]:
+        """The new weights and synaptic states."""
+        arrays, structure = jax.tree.flatten((w, syn, Block(block.index, block.degrees), pre, post, self.signals, rule))
+
+        def plain(*arrays: Any) -> tuple[Any, ...]:
+            w, syn, block, pre, post, signals, rule = jax.tree.unflatten(structure, arrays)
+            one = _OneSample(rule, self.traced, block, w, jnp.zeros(()), self.dt)
+            return tuple(jax.tree.leaves(one.learned(pre, post, signals, syn)))
+
+        new, *states = kernels.compiled(plain, self.source, 1 + len(syn))(*arrays)
+        return new, Fields(dict(zip(syn, states, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -111,6 +168,28 @@ class _OneSample:
                 env = env.replace(efferent=jnp.cumsum(parts.efferent, axis=0))
         return self.block.each(self.rule.evaluate, env)  # type: ignore[no-any-return]
 
+    def constrained(self, w: Any, signals: Fields) -> Any:
+        """The changed weights ``w`` after bounds, normalisation and the like."""
+        nothing, blank = Fields(), jnp.zeros(w.shape[0])
+        env = Fields(
+            w=w, pre=nothing, post=nothing, syn=nothing, signals=signals, noise=w, afferent=blank, efferent=w,
+            dt=self.dt,
+        )  # fmt: skip
+        if self.traced.constraint_pool.outputs:
+            env = env.replace(afferent=self.block.mask(self.block.each(self.rule.constraint_pooled, env)).sum(1))
+        return self.block.mask(self.block.each(self.rule.constrained, env)).astype(self.w.dtype)
+
+    def learned(self, pre: Fields, post: Fields, signals: Fields, syn: Fields) -> tuple[Any, Fields]:
+        """The new weights and synaptic states, without a batch."""
+        dw, syn = self(pre.map(self.block.pre), post, signals, syn)
+        return self.constrained(self.w + dw, signals), syn
+
+
+def _parameters(rule: LocalRule) -> dict[str, Any]:
+    """Hyper-parameters by their names as inputs of a traced rule."""
+    leaves = jax.tree_util.tree_leaves_with_path(rule)
+    return {"rule." + ".".join(str(getattr(key, "name", key)) for key in path): leaf for path, leaf in leaves}
+
 
 def _separated(one: _OneSample, pre: Fields, post: Fields, signals: Fields, syn: Fields) -> Any:
     if one.traced.update.reads & {"afferent", "efferent"} or (len(syn) and one.rule.sharing == "each"):
@@ -126,8 +205,7 @@ def _separated(one: _OneSample, pre: Fields, post: Fields, signals: Fields, syn:
         values[f"signals.{name}"] = (
             ("post", jnp.broadcast_to(value[:, None], (value.shape[0], n_post))) if own else ("const", value)
         )
-    for path, leaf in jax.tree_util.tree_leaves_with_path(one.rule):
-        values["rule." + ".".join(str(getattr(key, "name", key)) for key in path)] = ("const", jnp.asarray(leaf))
+    values |= {name: ("const", jnp.asarray(leaf)) for name, leaf in _parameters(one.rule).items()}
     for name in one.traced.update.inputs:  # named by the rule, read by nothing
         values.setdefault(name, ("const", jnp.zeros(())))
     outputs = separate(one.traced.update, values)
@@ -153,14 +231,3 @@ def _accumulated(one: _OneSample, pre: Fields, post: Fields, signals: Fields, sy
     start = (zeros, Fields() if each else syn.map(jnp.zeros_like))
     (dw, mean), news = jax.lax.scan(sample, start, (pre, post, own, syn if each else Fields()))
     return dw / batch, (news if each else mean.map(lambda total: total / batch))
-
-
-def _constrained(rule: LocalRule, traced: TracedRule, block: Block, w: Any, signals: Fields, dt: float) -> Any:
-    blank = jnp.zeros(w.shape[0])
-    nothing = Fields()
-    env = Fields(
-        w=w, pre=nothing, post=nothing, syn=nothing, signals=signals, noise=w, afferent=blank, efferent=w, dt=dt
-    )
-    if traced.constraint_pool.outputs:
-        env = env.replace(afferent=block.mask(block.each(rule.constraint_pooled, env)).sum(1))
-    return block.each(rule.constrained, env)

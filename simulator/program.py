@@ -131,17 +131,17 @@ def chunk(
     ladder = sorted({1, *(sample.level for sample in samples if sample.level), units})
 
     def climb(rung: int) -> Callable[[Model, State, Any], tuple[State, dict[str, Any]]]:
-        if rung == 0:
-            body, repeats = one, 1
-        else:
-            body, repeats = climb(rung - 1), ladder[rung] // ladder[rung - 1]
+        # For an axis of length 1 between two levels XLA would copy all of the drive.
+        straight = rung == 1 and not any(sample.level == 1 for sample in samples)
+        body = one if rung == 0 or straight else climb(rung - 1)
+        repeats = ladder[rung] // ladder[rung - 1] if rung else 1
         due = [sample.field for sample in samples if sample.level == ladder[rung]]
 
         def level(model: Model, state: State, rows: Any) -> tuple[State, dict[str, Any]]:
             if rung == 0:
                 state, out = body(model, state, jax.tree.map(lambda row: row[0], rows))
             else:
-                split = jax.tree.map(lambda row: row.reshape(repeats, -1, *row.shape[1:]), rows)
+                split = rows if straight else jax.tree.map(lambda row: row.reshape(repeats, -1, *row.shape[1:]), rows)
                 state, out = jax.lax.scan(lambda s, r: body(model, s, r), state, split, length=repeats)
                 out = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]) if a.ndim > 1 else a, out)
             emitted = {field: jax.tree.map(lambda a: a[None], emit(network, state, field)) for field in due}

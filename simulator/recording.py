@@ -149,7 +149,7 @@ def describe(sim: "Simulator") -> dict[str, Any]:
             "pre": p.pre,
             "post": p.post,
             "topology": type(p.topology).__name__,
-            "synapses": len(sim.synapses(name)[0]) if p.synapses is not None else None,
+            "synapses": None if sim._layouts[name].dense else len(sim.synapses(name)[0]),
             "delay": p.delay,
             "port": p.port,
             "field": p.field,

@@ -19,7 +19,7 @@ from .failure import explain, locate
 from .feed import Feed, target_of
 from .network import Model, State, initial_weights, make_network
 from .networks.fields import Fields
-from .networks.graph import read_graph
+from .networks.graph import Circuit, read_graph
 from .program import Sample
 from .protocol import Phase
 from .recording import Recorder
@@ -39,9 +39,9 @@ class Simulator:
     network per point in one program (see `sweep`).
 
     >>> sim = Simulator(net, seed=0)                              # doctest: +SKIP
-    >>> with sim.record("run.h5", {"cortex.x": 1, "retina->cortex.w": 100}):
+    >>> with sim.record("run.h5", {"cortex.x": 1, "retina->cortex.w": 100}):  # doctest: +SKIP
     ...     sim.run({"retina": images}, progress=True)            # images: (ticks, [batch,] n)
-    >>> sim.params["retina->cortex"].w                            # (post, pre)
+    >>> sim.params["retina->cortex"].w                            # (post, pre), doctest: +SKIP
 
     Raises `NetworkError` if the graph is no network, before anything runs.
     """
@@ -62,7 +62,7 @@ class Simulator:
         self._compiled: dict[Any, Any] = {}
         self.model: Model
         self.state: State
-        self._start()
+        self._start(circuit)
 
     # The state of the run
 
@@ -112,7 +112,11 @@ class Simulator:
         return self._layouts[projection].synapses
 
     def step(self, model: Model, state: State, drive: Drive, signals: Mapping[str, Any] | None = None) -> State:
-        """One tick as a pure function: differentiate it, scan it, map it. Start from ``sim.model, sim.state``."""
+        """One tick as a pure function: differentiate it, scan it, map it. Start from ``sim.model, sim.state``.
+
+        ``sim.model`` also holds the random key and the wiring, which have no gradient: differentiate with
+        ``equinox.filter_grad``, or with respect to the parameters that you put in with ``equinox.tree_at``.
+        """
         given = {target_of(self.network.circuit, name): value for name, value in drive.items()}
         return self.network.step(model, state, given, Fields(signals or {}))
 
@@ -180,27 +184,27 @@ class Simulator:
 
     # What follows is not public
 
-    def _start(self) -> None:
+    def _start(self, circuit: Circuit) -> None:
         if self.points is None:
-            self.model, self.state = self._fresh({})
+            self.model, self.state = self._fresh(circuit, {})
             return
         if not self.points:
             raise SimulationError("a sweep needs at least one point")
-        models, states = zip(*[self._fresh(point) for point in self.points], strict=True)
+        models, states = zip(*[self._fresh(circuit, point) for point in self.points], strict=True)
         bare = [dataclasses.replace(model, layouts={}) for model in models]
         stacked, self.state = jax.tree.map(
             lambda *leaves: jnp.stack(leaves), (bare[0], states[0]), *zip(bare[1:], states[1:], strict=True)
         )
         self.model = dataclasses.replace(stacked, layouts=self._layouts)
 
-    def _fresh(self, point: Mapping[str, Any]) -> tuple[Model, State]:
+    def _fresh(self, circuit: Circuit, point: Mapping[str, Any]) -> tuple[Model, State]:
         neurons, rules = dict(self._neurons), dict(self._rules)
         for name, value in point.items():
             if name != "seed":
                 self._set_parameter(neurons, rules, name, value)
         key = jax.random.key(int(point.get("seed", self.seed)))
         model = Model(neurons, rules, self._layouts, key)
-        weights = initial_weights(self.network.circuit, self._layouts, key)
+        weights = initial_weights(circuit, self._layouts, key)
         return model, self.network.initial(model, weights, self.batch)
 
     def _set_parameter(self, neurons: dict[str, Any], rules: dict[str, Any], name: str, value: Any) -> None:

@@ -1,0 +1,49 @@
+"""Record a run to HDF5, then analyse it by name with xarray: when did each unit find its direction?
+
+Needs the extra `read`: pip install 'engrax[read]'.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import xarray as xr
+
+from engrax import Simulator, networks as nets, rules
+
+rng = np.random.default_rng(0)
+directions, _ = np.linalg.qr(rng.normal(size=(8, 8)))
+variances = 4 * 2.0 ** -np.arange(8)
+
+net = nx.MultiDiGraph()
+net.add_node("retina", neuron=nets.Input(), size=8)
+net.add_node("cortex", neuron=nets.Linear(), size=3)
+net.add_edge("retina", "cortex", rule=rules.Scheduled(rules.Sanger(eta=0.005), schedule=lambda t: 1 / (1 + t / 2000)))
+
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder, "run.h5")
+    sim = Simulator(net, seed=0)
+    with sim.record(path, {"cortex.x": 1, "retina->cortex.w": 50}):
+        sim.run({"retina": nets.gaussian(directions * np.sqrt(variances), batch=10)}, 5000)
+
+    cortex = xr.open_dataset(path, group="cortex", engine="h5netcdf")
+    w = xr.open_dataset(path, group="retina->cortex", engine="h5netcdf").w.load()
+    print("cortex.x has", dict(cortex.x.sizes))
+    print("weights have", dict(w.sizes), "and were taken after ticks", w.tick_50.values[:3], "...")
+
+    variance = cortex.x.isel(tick=slice(-1000, None)).var(("tick", "batch"))
+    print("variance of each unit's output:", variance.values.round(1), "; eigenvalues:", variances[:3])
+
+    truth = xr.DataArray(directions[:, :3], dims=("pre", "post"))
+    cosine = abs((w * truth).sum("pre")) / np.sqrt((w**2).sum("pre"))
+    for unit in w.post.values:
+        late = cosine.sel(post=unit).where(cosine.sel(post=unit) < 0.9, drop=True)
+        last = 0 if late.size == 0 else int(late.tick_50[-1]) + 1
+        print(f"unit {unit}: |cosine| with PC{unit + 1} {float(cosine[-1, unit]):.2f} at the end,", end=" ")
+        print("above 0.9 for good after", round(last, -2), "ticks")
+
+    made_by = xr.open_datatree(path, engine="h5netcdf").attrs
+    edge = json.loads(made_by["network"])["projections"]["retina->cortex"]
+    print("made by", edge["rule"]["rule"]["class"], f"({edge['locality']} level), seed", made_by["seed"])
