@@ -26,13 +26,10 @@ class TracedRule:
     constraint: Traced
     constraint_pool: Traced
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Every input that the weights' course depends on."""
-        return self.update.reads | self.pool.reads
-
     def fields(self, group: str) -> tuple[str, ...]:
-        return tuple(sorted(name.partition(".")[2] for name in self.reads if name.startswith(group + ".")))
+        """The fields of ``pre``, ``post`` or ``signals`` that the rule names, whether or not its result needs them."""
+        named = {name for part in (self.update, self.pool, self.constraint) for name in part.inputs}
+        return tuple(sorted(name.partition(".")[2] for name in named if name.startswith(group + ".")))
 
 
 def trace_rule(rule: LocalRule) -> TracedRule:

@@ -89,7 +89,12 @@ RULES = {
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [*((name, "float64") for name in RULES), ("Oja", "float32"), ("BCM", "float32")]
+    ("name", "dtype"),
+    [
+        *((name, "float64") for name in ("Oja", "Bounded Hebb", "BCM")),
+        *(pytest.param(name, "float64", marks=pytest.mark.slow) for name in ("Covariance", "Decay", "Dale")),
+        ("Oja", "float32"),
+    ],
 )
 def test_kernels_equal_xla(name: str, dtype: str, handlers: list[str]) -> None:
     with jax.enable_x64(dtype == "float64"):
@@ -103,8 +108,9 @@ def test_kernels_equal_xla(name: str, dtype: str, handlers: list[str]) -> None:
     assert not np.allclose(found["w"], matrix(0).data, atol=1e-6), "nothing was learned"
 
 
+@pytest.mark.slow
 @given(tree=trees, seed=st.integers(0, 3))
-@settings(max_examples=3)  # seconds of compiling each
+@settings(max_examples=10)  # seconds of compiling each
 def test_random_rules_equal_xla(tree: Node, seed: int) -> None:
     rule = rules.Bounded(rules.Gated(Random(tree, eta=0.01), signal="s"), low=-1.0, high=1.0)
     signals = {"s": np.full(3, 0.3)}

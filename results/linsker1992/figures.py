@@ -20,12 +20,14 @@ class Spectrum:
 
     frequency: Array
     learned: Array
+    earlier: Array
     optimal: Array
 
     @property
     def worst_error(self) -> float:
-        """The largest relative error among the channels that have grown to half of their optimum or more."""
-        grown = (self.optimal > 0) & (self.learned > 0.5 * self.optimal)
+        """The largest relative error among the channels that have grown: to half of their optimum or more, and by less
+        than a quarter since the earlier weights."""
+        grown = (self.optimal > 0) & (self.learned > 0.5 * self.optimal) & (self.learned < 1.25 * self.earlier)
         return float(np.max(np.abs(self.learned[grown] / self.optimal[grown] - 1)))
 
     @property

@@ -22,6 +22,7 @@ from .circuit import Constraint, add_layer, trial
 SETTLING = 20  # lateral steps after the first, in every phase
 BATCH = 16
 OUTPUT_NOISE = 1.0  # variance b
+SETTLED = 10  # of the 40 samples during learning: a channel that still grows over these is not grown
 RELAY_NOISE = 0.25  # variance of the noise on the way from the first layer of the stack to the second
 PARTS = ("ring", "settling", "ablations", "photographs", "ica", "stack")
 
@@ -103,7 +104,12 @@ class Ring:
                 trained = self._train(level, constraint, self.trials, record=path)
                 ratios[constraint][f"{level:g}"] = [self.score(w, level) for w in trained.weights]
                 if constraint == "shared":
-                    found = [self.spectrum(w, level, p) for w, p in zip(trained.weights, trained.prices, strict=True)]
+                    found = [
+                        self.spectrum(weights, level, price, earlier)
+                        for weights, price, earlier in zip(
+                            trained.weights, trained.prices, trained.history[-SETTLED], strict=True
+                        )
+                    ]
                     spectra[level] = found[0]
                     curves[level] = trained.trials, np.array([self.score(w[0], level) for w in trained.history])
                     gain_errors[f"{level:g}"] = max(spectrum.worst_error for spectrum in found)
@@ -149,11 +155,12 @@ class Ring:
         best = theory.optimum(signal, noise, self.outputs, budget, OUTPUT_NOISE)
         return theory.information(weights, signal, noise, OUTPUT_NOISE) / best.information
 
-    def spectrum(self, weights: Array, level: float, price: float) -> figures.Spectrum:
-        """Noise gain at each spatial frequency, learned and in closed form at the price that power has reached."""
+    def spectrum(self, weights: Array, level: float, price: float, earlier: Array) -> figures.Spectrum:
+        """Noise gain at each spatial frequency, learned (also by weights from earlier in the run) and in closed form at
+        the price that power has reached."""
         signal, noise = self._covariances(level)
         best = theory.optimum(signal, noise, self.outputs, theory.power(weights, signal, noise), OUTPUT_NOISE)
-        learned = theory.channel_gain(weights, noise, best.channels, OUTPUT_NOISE)
+        learned, before = (theory.channel_gain(w, noise, best.channels, OUTPUT_NOISE) for w in (weights, earlier))
         closed = theory.noise_gain(best.ratios, price, OUTPUT_NOISE)
         frequency = np.argmax(np.abs(np.fft.rfft(best.channels, axis=0)) ** 2, axis=0)
         bins = np.unique(frequency)
@@ -161,7 +168,7 @@ class Ring:
         def mean(gain: Array) -> Array:
             return np.array([gain[frequency == k].mean() for k in bins]) / level
 
-        return figures.Spectrum(bins, mean(learned), mean(closed))
+        return figures.Spectrum(bins, mean(learned), mean(before), mean(closed))
 
     def _covariances(self, level: float) -> tuple[Array, Array]:
         return theory.ring(self.inputs, self.width)[1], level * np.eye(self.inputs)
