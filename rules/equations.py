@@ -204,7 +204,7 @@ def _symbol(name: str) -> sympy.Symbol:
     if not group and field in special:
         return sympy.Symbol(special[field], real=True)
     base = sympy.latex(sympy.Symbol(field))
-    if len(field) > 1 and not base.startswith("\\"):
+    if "_" in field or (len(field) > 1 and not base.startswith("\\")):
         word = field.replace("_", r"\,")
         base = rf"\mathrm{{{word}}}"
     index = {"pre": "j", "post": "i", "syn": "ij"}.get(group)

@@ -11,7 +11,7 @@ from . import kernels
 from .layout import Block, Blocks, Layout
 from .networks.fields import Fields
 from .rules.base import LocalRule
-from .rules.equations import Traced, trace
+from .rules.equations import RuleError, Traced, trace
 from .separation import separate
 
 SynapticState = tuple[Fields, ...]
@@ -34,7 +34,15 @@ class TracedRule:
 
 def trace_rule(rule: LocalRule) -> TracedRule:
     parts = (trace(rule, part) for part in ("evaluate", "pooled", "constrained", "constraint_pooled"))
-    return TracedRule(*parts)
+    traced = TracedRule(*parts)
+    allowed = ("w", "afferent", "dt", "signals.", "rule.")
+    beyond = [name for name in traced.constraint.reads if not name.startswith(allowed)]
+    if beyond:
+        raise RuleError(
+            f"{type(rule).__name__}.constrained reads {beyond[0]}; a constraint comes after the batch was averaged and "
+            "may read w, afferent, signals and dt only"
+        )
+    return traced
 
 
 def initial_synapses(rule: LocalRule, weights: Blocks, batch: int | None) -> SynapticState:
@@ -211,7 +219,7 @@ def _separated(one: _OneSample, pre: Fields, post: Fields, signals: Fields, syn:
     shaped = [jnp.broadcast_to(output, one.w.shape) for output in outputs]
     names = [name.partition(".")[2] for name in one.traced.update.outputs]
     named = dict(zip(names, shaped, strict=True))
-    return named.pop(""), Fields(named)
+    return named.pop(""), Fields({name: named[name] for name in syn})
 
 
 def _accumulated(one: _OneSample, pre: Fields, post: Fields, signals: Fields, syn: Fields, batch: int) -> Any:
