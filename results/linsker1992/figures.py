@@ -91,7 +91,7 @@ def photographs(path: Path, images: Iterable[Array], fields: Array, trials: Arra
     right.axhline(random, color="0.5", lw=1, ls=":", label="random weights, same power")
     right.axhline(1, color="0.6", lw=1, ls="--", label="optimum")
     right.set(xlabel="trials", ylabel="mutual information / optimum", ylim=(None, 1.01))
-    right.legend(frameon=False, fontsize=8, loc="lower right")
+    right.legend(frameon=False, fontsize=8, loc="center right")
     _save(figure, path, right)
 
 
