@@ -420,11 +420,12 @@ def open_recording(path: Path) -> h5py.File:
 
 
 def recorded(file: h5py.File) -> dict[str, h5py.Dataset]:
-    """Field name (``cortex.x``) -> its dataset, dimension scales left out."""
+    """Field name (``cortex.x``) -> its dataset: what was sampled over ticks, without scales and coordinates."""
     found: dict[str, h5py.Dataset] = {}
 
     def visit(name: str, thing: Any) -> None:
-        if isinstance(thing, h5py.Dataset) and not thing.is_scale:
+        sampled = isinstance(thing, h5py.Dataset) and not thing.is_scale and dimensions(thing)[0].startswith("tick")
+        if sampled:
             found[name.replace("/", ".")] = thing
 
     file.visititems(visit)
@@ -463,9 +464,13 @@ def _parameter(value: Any) -> str:
 
 
 def _protocol(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for run in runs:
+    def described(run: Mapping[str, Any]) -> str:
         phases = ", then ".join(map(_phase, run["phases"]))
-        yield f"{run['trials']} trials of {phases}" if phases else f"{run['ticks']} ticks"
+        return f"{run['trials']} trials of {phases}" if phases else f"{run['ticks']} ticks"
+
+    for description, same in itertools.groupby(map(described, runs)):
+        times = len(list(same))
+        yield description + (f"  ({times} runs)" if times > 1 else "")
 
 
 def _phase(phase: Mapping[str, Any]) -> str:

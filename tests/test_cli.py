@@ -264,7 +264,7 @@ def test_info_tells_what_made_the_recording_and_what_it_holds(recording: Path) -
     assert "seed 5" in words
     assert "tick 0.002 s" in words
     assert (
-        "protocol sense (3 ticks, plastic on the last, drive held, reset, hebbian=1), "
+        "protocol 20 trials of sense (3 ticks, plastic on the last, drive held, reset, hebbian=1), "
         "then rest (2 ticks, not plastic) (2 runs)"
     ) in words
     assert "retina 30 Input()" in words
