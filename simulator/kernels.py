@@ -155,6 +155,7 @@ def _handler(source: str, kinds: tuple[tuple[str, int], ...], results: int) -> s
     made; return the name by which XLA knows it."""
     import numba
     from numba import types
+    from numba.core.compiler import CompilerBase, DefaultPassBuilder
     from numba.extending import intrinsic
 
     carray: Any = numba.carray  # type: ignore[attr-defined]
@@ -175,7 +176,18 @@ def _handler(source: str, kinds: tuple[tuple[str, int], ...], results: int) -> s
     scope: dict[str, Any] = {"np": np, "math": math, "view": view, "inf": np.inf, "nan": np.nan}
     scope |= {"float32": np.float32, "float64": np.float64}
     exec(source, scope)  # our own text
-    scope["rows"] = numba.njit(fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")(scope["rows"])
+
+    class Separate(CompilerBase):
+        """Arrays do not overlap: without that promise a loop that stores and gathers is not vectorised."""
+
+        def define_pipelines(self) -> Any:
+            self.state.flags.noalias = True
+            return [passes.define_nopython_pipeline(self.state)]
+
+    passes: Any = DefaultPassBuilder
+    compiler: Any = {"pipeline_class": Separate}
+    fast = {"reassoc", "contract", "nsz"}
+    scope["rows"] = numba.njit(fastmath=fast, error_model="numpy", **compiler)(scope["rows"])
 
     # In words of 8 bytes, a call frame: 1 extension, 9 arguments, 14 results; a buffer: 3 data, 5 dimensions. An
     # extension of type 1 (word 1, first half) asks for the version: word 3 of what the extension's word 3 points at.
