@@ -52,12 +52,10 @@ class FromMatrix(Topology):
     matrix: sp.csr_array = eqx.field(static=True, converter=sp.csr_array)
 
     def connect(self, pre: Shape, post: Shape) -> sp.csr_array | None:
-        matrix = self.matrix.copy()
         expected = (int(np.prod(post)), int(np.prod(pre)))
-        if matrix.shape != expected:
-            raise ValueError(f"the matrix has shape {matrix.shape}; (post, pre) is {expected}")
-        matrix.sort_indices()
-        return matrix
+        if self.matrix.shape != expected:
+            raise ValueError(f"the matrix has shape {self.matrix.shape}; (post, pre) is {expected}")
+        return self.matrix if self.matrix.has_sorted_indices else self.matrix.sorted_indices()
 
 
 class FromGraph(Topology):
