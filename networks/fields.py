@@ -73,6 +73,12 @@ class Fields:
         return cls(dict(zip(names, values, strict=True)))
 
 
+def parameters(module: Any) -> dict[str, Any]:
+    """The parameters of a neuron or rule by name, those of a wrapped rule dotted (``rule.eta``)."""
+    leaves = jax.tree_util.tree_leaves_with_path(module)
+    return {".".join(str(getattr(key, "name", key)) for key in path): leaf for path, leaf in leaves}
+
+
 def named_arguments(function: Callable[..., Any], available: tuple[str, ...], owner: str) -> tuple[str, ...]:
     """The arguments that ``function`` names, each of which must be one of ``available``.
 

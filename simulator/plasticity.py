@@ -9,7 +9,7 @@ import numpy as np
 
 from . import kernels
 from .layout import Block, Blocks, Layout
-from .networks.fields import Fields
+from .networks.fields import Fields, parameters
 from .rules.base import LocalRule
 from .rules.equations import RuleError, Traced, trace
 from .separation import separate
@@ -192,8 +192,7 @@ class _OneSample:
 
 def _parameters(rule: LocalRule) -> dict[str, Any]:
     """Hyper-parameters by their names as inputs of a traced rule."""
-    leaves = jax.tree_util.tree_leaves_with_path(rule)
-    return {"rule." + ".".join(str(getattr(key, "name", key)) for key in path): leaf for path, leaf in leaves}
+    return {f"rule.{name}": leaf for name, leaf in parameters(rule).items()}
 
 
 def _separated(one: _OneSample, pre: Fields, post: Fields, signals: Fields, syn: Fields) -> Any:

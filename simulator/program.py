@@ -33,7 +33,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Sample:
-    """``field`` (as `emit` understands it) at the end of every ``level`` units; level 0 is every tick of a trial."""
+    """``field`` (as `emit` understands it) at the end of every ``level`` units."""
 
     field: str
     level: int
@@ -128,7 +128,7 @@ def chunk(
 
     The levels of ``samples`` must divide each other in turn, and the largest must divide ``units`` (see `levels`).
     """
-    ladder = sorted({1, *(sample.level for sample in samples if sample.level), units})
+    ladder = sorted({1, *(sample.level for sample in samples), units})
 
     def climb(rung: int) -> Callable[[Model, State, Any], tuple[State, dict[str, Any]]]:
         # For an axis of length 1 between two levels XLA would copy all of the drive.
@@ -143,14 +143,12 @@ def chunk(
             else:
                 split = rows if straight else jax.tree.map(lambda row: row.reshape(repeats, -1, *row.shape[1:]), rows)
                 state, out = jax.lax.scan(lambda s, r: body(model, s, r), state, split, length=repeats)
-                out = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]) if a.ndim > 1 else a, out)
+                out = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
             emitted = {field: jax.tree.map(lambda a: a[None], emit(network, state, field)) for field in due}
             return state, {**out, **emitted}
 
         return level
 
-    if units == 1:
-        ladder = [1]
     return climb(len(ladder) - 1)
 
 

@@ -296,8 +296,7 @@ class _Writer:
                 if axis not in group:
                     place = group.create_dataset(axis, data=where)
                     place.dims[0].attach_scale(group["synapse"])
-                    place.attrs["long_name"] = f"{axis} neuron of each synapse"
-                    place.attrs["units"] = "1"
+                    _label(place, f"{axis} neuron of each synapse")
         data, clock = group[name], group[time]
         old = len(data)
         data.resize(old + len(values), axis=0)
@@ -313,15 +312,13 @@ class _Writer:
         if time not in group:
             clock = group.create_dataset(time, (0,), "i8", maxshape=(None,), chunks=(4096,))
             clock.make_scale(time)
-            clock.attrs["long_name"] = f"tick after which the sample was taken, every {period}"
-            clock.attrs["units"] = "1"
+            _label(clock, f"tick after which the sample was taken, every {period}")
             clock.attrs["dt_seconds"] = self._file.attrs["dt"]
         for axis, length in axes:
             if axis not in group:
                 scale = group.create_dataset(axis, data=np.arange(length))
                 scale.make_scale(axis)
-                scale.attrs["long_name"] = f"{axis} index"
-                scale.attrs["units"] = "1"
+                _label(scale, f"{axis} index")
         row = max(int(values[:1].nbytes), 1)
         chunks = (max(1, min(4096, CHUNK_BYTES // row)), *values.shape[1:])
         data = group.create_dataset(
@@ -329,5 +326,9 @@ class _Writer:
         )
         for number, axis in enumerate([time, *(axis for axis, _ in axes)]):
             data.dims[number].attach_scale(group[axis])
-        data.attrs["long_name"] = f"{group.name[1:]} {name}"
-        data.attrs["units"] = "1"
+        _label(data, f"{group.name[1:]} {name}")
+
+
+def _label(data: h5py.Dataset, long_name: str) -> None:
+    data.attrs["long_name"] = long_name
+    data.attrs["units"] = "1"

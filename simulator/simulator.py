@@ -18,7 +18,7 @@ from .errors import SimulationError
 from .failure import explain, locate
 from .feed import Feed, target_of
 from .network import Model, State, initial_weights, make_network
-from .networks.fields import Fields
+from .networks.fields import Fields, parameters
 from .networks.graph import Circuit, read_graph
 from .program import Sample
 from .protocol import Phase
@@ -212,10 +212,7 @@ class Simulator:
         owner = next((o for o in owners if name.startswith(o + ".")), None)
         if owner is None:
             raise SimulationError(f"no population or plastic projection in {name!r}; known: {', '.join(owners)}, seed")
-        known = {
-            ".".join(str(getattr(key, "name", key)) for key in path): leaf
-            for path, leaf in jax.tree_util.tree_leaves_with_path(owners[owner])
-        }
+        known = parameters(owners[owner])
         path = name[len(owner) + 1 :]
         if path not in known:
             raise SimulationError(f"{owner!r} has no parameter {path!r}; parameters: {', '.join(known) or 'none'}")

@@ -51,6 +51,15 @@ def test_settling_boundary():
     assert error["2.01"] > 1e6  # 1.01^2000 = 4e8
 
 
+def test_the_exact_price_reaches_the_optimum():
+    """Constraint (3): the price of the optimum at power 16, known beforehand, leads to that power and optimum."""
+    ring = result.Ring(16, 16, 1.5, (0.1,), 2, 15_000, 0)
+    price = theory.optimum(theory.ring(16, 1.5)[1], 0.1 * np.eye(16), 16, 16.0, 1.0).price
+    for weights in ring._train(0.1, "fixed", 15_000, price=price).weights:
+        assert ring.score(weights, 0.1) > 0.99
+        assert theory.power(weights, theory.ring(16, 1.5)[1], 0.1 * np.eye(16)) == pytest.approx(16, rel=0.05)
+
+
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     out = tmp_path_factory.mktemp("linsker1992")

@@ -189,15 +189,16 @@ class Ring:
         seeds: int | None = None,
         record: Path | None = None,
         settling: int = SETTLING,
-        lateral: bool = True,
-        unlearn: bool = True,
+        **layer: Any,
     ) -> "Trained":
+        """Train with one constraint; ``layer`` are further options of `add_layer`."""
         net = nx.MultiDiGraph()
         net.add_node("retina", neuron=nets.Input(), size=self.inputs)
         add_layer(
             net, "retina", "cortex", self.outputs, constraint=constraint, trials=trials, output_noise=OUTPUT_NOISE,
-            lateral=lateral, unlearn=unlearn, settling=settling,
+            settling=settling, **layer,
         )  # fmt: skip
+        unlearn = layer.get("unlearn", True)
         phases = trial(["cortex"], settling, unlearn=unlearn)
         noise = nets.gaussian(level**0.5 * np.eye(self.inputs), BATCH)
         signal = nets.gaussian(theory.ring(self.inputs, self.width)[0], BATCH)
