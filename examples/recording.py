@@ -1,9 +1,8 @@
-"""Record a run to HDF5, then analyse it by name with xarray: when did each unit find its direction?
+"""Record a run to HDF5, stop it, resume it, check it, and analyse it by name: when did each unit find its direction?
 
 Needs the extra `read`: pip install 'engrax[read]'.
 """
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -11,27 +10,39 @@ import networkx as nx
 import numpy as np
 import xarray as xr
 
-from engrax import Simulator, networks as nets, rules
+import engrax
+from engrax import Probe, Simulator, networks as nets, probes, rules
 
 rng = np.random.default_rng(0)
 directions, _ = np.linalg.qr(rng.normal(size=(8, 8)))
 variances = 4 * 2.0 ** -np.arange(8)
 
+
+def slower(count):  # has a name, so that a recording can name it
+    return 1 / (1 + count / 2000)
+
+
 net = nx.MultiDiGraph()
 net.add_node("retina", neuron=nets.Input(), size=8)
 net.add_node("cortex", neuron=nets.Linear(), size=3)
-net.add_edge("retina", "cortex", rule=rules.Scheduled(rules.Sanger(eta=0.005), schedule=lambda t: 1 / (1 + t / 2000)))
+net.add_edge("retina", "cortex", rule=rules.Scheduled(rules.Sanger(eta=0.005), schedule=slower))
 
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder, "run.h5")
     sim = Simulator(net, seed=0)
-    with sim.record(path, {"cortex.x": 1, "retina->cortex.w": 50}):
-        sim.run({"retina": nets.gaussian(directions * np.sqrt(variances), batch=10)}, 5000)
+    length = Probe("retina->cortex.w", every=1000, reduce=probes.norm)
+    with sim.record(path, {"cortex.x": 1, "retina->cortex.w": 50, "retina->cortex.length": length}):
+        drive = nets.gaussian(directions * np.sqrt(variances), batch=10)
+        sim.run({"retina": drive}, 5000, callbacks=[lambda sim: sim.tick >= 2000], chunk=1000)
+    print("stopped after", sim.tick, "ticks, resumed to", engrax.resume(path, known=[slower]).tick)
+    differences, compared = engrax.verify(path, known=[slower])
+    print("run again:", compared, "numbers compared,", len(differences), "fields differ")
 
-    cortex = xr.open_dataset(path, group="cortex", engine="h5netcdf")
-    w = xr.open_dataset(path, group="retina->cortex", engine="h5netcdf").w.load()
+    run = engrax.open(path)
+    cortex, w = run["cortex"], run["retina->cortex"].w.load()
     print("cortex.x has", dict(cortex.x.sizes))
     print("weights have", dict(w.sizes), "and were taken after ticks", w.tick_50.values[:3], "...")
+    print("length of all weights together:", run["retina->cortex"].length.values.round(2))
 
     variance = cortex.x.isel(tick=slice(-1000, None)).var(("tick", "batch"))
     print("variance of each unit's output:", variance.values.round(1), "; eigenvalues:", variances[:3])
@@ -44,6 +55,6 @@ with tempfile.TemporaryDirectory() as folder:
         print(f"unit {unit}: |cosine| with PC{unit + 1} {float(cosine[-1, unit]):.2f} at the end,", end=" ")
         print("above 0.9 for good after", round(last, -2), "ticks")
 
-    made_by = xr.open_datatree(path, engine="h5netcdf").attrs
-    edge = json.loads(made_by["network"])["projections"]["retina->cortex"]
-    print("made by", edge["rule"]["rule"]["class"], f"({edge['locality']} level), seed", made_by["seed"])
+    edge = run.attrs["network"]["projections"]["retina->cortex"]
+    print("made by", edge["rule"]["rule"]["class"], f"({edge['locality']} level), seed", run.attrs["seed"])
+    run.close()

@@ -10,6 +10,7 @@ The functions here make the second kind.
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,34 +19,63 @@ from jaxtyping import Array, Float
 Source = Callable[[Any, Any], Array]
 
 
+class Gaussian(eqx.Module):
+    """What `gaussian` makes."""
+
+    factor: Float[Array, "n k"]
+    batch: int | None = eqx.field(default=None, static=True)
+
+    def __call__(self, index: Any, key: Any) -> Array:
+        lead = () if self.batch is None else (self.batch,)
+        factor = jnp.asarray(self.factor, float)
+        return jax.random.normal(key, (*lead, factor.shape[1]), factor.dtype) @ factor.T
+
+
+class RowsOf(eqx.Module):
+    """What `rows_of` makes."""
+
+    data: Float[Array, "rows n"]
+    batch: int | None = eqx.field(default=None, static=True)
+
+    def __call__(self, index: Any, key: Any) -> Array:
+        shape = () if self.batch is None else (self.batch,)
+        return jnp.asarray(self.data, float)[jax.random.randint(key, shape, 0, self.data.shape[0])]
+
+
+class NoisySource(eqx.Module):
+    """What `noisy` makes."""
+
+    source: Source
+    deviation: float
+
+    def __call__(self, index: Any, key: Any) -> Array:
+        signal_key, noise_key = jax.random.split(key)
+        signal = self.source(index, signal_key)
+        return signal + self.deviation * jax.random.normal(noise_key, signal.shape, signal.dtype)
+
+
+class Steady(eqx.Module):
+    """The same number at every presentation: what a number given as a source becomes."""
+
+    value: float
+
+    def __call__(self, index: Any, key: Any) -> Array:
+        return jnp.asarray(self.value, float)
+
+
+SOURCES = (Gaussian, RowsOf, NoisySource, Steady)
+
+
 def gaussian(factor: Float[np.ndarray, "n k"], batch: int | None = None) -> Source:
     r"""Zero-mean Gaussian vectors with covariance :math:`F F^\top`, independent at every presentation."""
-    matrix = jnp.asarray(factor, float)
-    lead = () if batch is None else (batch,)
-
-    def draw(index: Any, key: Any) -> Array:
-        return jax.random.normal(key, (*lead, matrix.shape[1]), matrix.dtype) @ matrix.T
-
-    return draw
+    return Gaussian(jnp.asarray(factor, float), batch)
 
 
 def rows_of(data: Float[np.ndarray, "rows n"], batch: int | None = None) -> Source:
     """Rows of ``data`` drawn at random with replacement, ``batch`` at a time."""
-    rows = jnp.asarray(data, float)
-    shape = () if batch is None else (batch,)
-
-    def draw(index: Any, key: Any) -> Array:
-        return rows[jax.random.randint(key, shape, 0, rows.shape[0])]
-
-    return draw
+    return RowsOf(jnp.asarray(data, float), batch)
 
 
 def noisy(source: Source, deviation: float) -> Source:
     """``source`` plus independent normal noise of standard deviation ``deviation``."""
-
-    def draw(index: Any, key: Any) -> Array:
-        signal_key, noise_key = jax.random.split(key)
-        signal = source(index, signal_key)
-        return signal + deviation * jax.random.normal(noise_key, signal.shape, signal.dtype)
-
-    return draw
+    return NoisySource(source, deviation)

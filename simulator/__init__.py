@@ -3,13 +3,19 @@
 Networks are networkx graphs, learning rules are functions of one synapse, recordings are HDF5 files.
 """
 
-from . import networks, rules
+from . import networks, probes, rules
 from .errors import RecordingError, SimulationError
 from .locality import Locality, locality
 from .network import Model, Network, State
 from .networks import Fields, NetworkError
+from .probes import Probe
 from .protocol import Phase
-from .recording import Recorder
+from .recordings.compare import diff
+from .recordings.export import export
+from .recordings.handover import to_neo, to_networkx, to_nwb, to_sonata
+from .recordings.reading import Recording, open
+from .recordings.recorder import Recorder
+from .recordings.resume import resume, verify
 from .rules import Rule, RuleError
 from .simulator import Simulator, sweep
 
@@ -20,15 +26,27 @@ __all__ = [
     "Network",
     "NetworkError",
     "Phase",
+    "Probe",
     "Recorder",
+    "Recording",
     "RecordingError",
     "Rule",
     "RuleError",
     "SimulationError",
     "Simulator",
     "State",
+    "diff",
+    "export",
     "locality",
     "networks",
+    "open",
+    "probes",
+    "resume",
     "rules",
     "sweep",
+    "to_neo",
+    "to_networkx",
+    "to_nwb",
+    "to_sonata",
+    "verify",
 ]

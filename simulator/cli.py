@@ -1,4 +1,4 @@
-"""The command line: ``engrax list``, ``engrax run``, ``engrax info`` and ``engrax plot``.
+"""The command line: ``engrax list`` and ``engrax run``; see recordings/commands.py for what is done with recordings.
 
 A failed run ends with exit code 1, a mistake of the user's with 2, each with one line of explanation.
 """
@@ -16,36 +16,25 @@ import re
 import runpy
 import shutil
 import sys
-import textwrap
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import click
 import equinox as eqx
-import h5py
 import numpy as np
 
 from . import networks, results, rules
+from .console import Failed, UserError, short_errors, table
 from .locality import Locality, locality
 from .networks import Competition, Linear, Neuron, Topology
-from .recording import FORMAT
+from .recordings import commands
 from .rules import Hebb, RuleError, Wrapper
 
 Run = Callable[..., Mapping[str, Any]]
 KINDS = ("rules", "neurons", "topologies", "results")
-
-
-class UserError(click.ClickException):
-    """What the user asked for cannot be done; one line, exit code 2."""
-
-    exit_code = 2
-
-
-class Failed(click.ClickException):
-    """It was asked for correctly and went wrong; one line, exit code 1."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,7 +53,7 @@ def list_(kind: str | None) -> None:
     tables = {"rules": _rules, "neurons": _neurons, "topologies": _topologies, "results": _results}
     for i, name in enumerate(KINDS if kind is None else (kind,)):
         head, rows = tables[name]()
-        click.echo(("\n" if i else "") + _table(head, rows, shutil.get_terminal_size((10_000, 0)).columns))
+        click.echo(("\n" if i else "") + table(head, rows, shutil.get_terminal_size((10_000, 0)).columns))
 
 
 def _rules() -> tuple[list[str], list[list[str]]]:
@@ -173,7 +162,7 @@ def run(target: str, quick: bool, seed: int | None, settings: tuple[str, ...], o
     script = Path(target) if target.endswith(".py") else None
     if script is not None and not script.is_file():
         raise UserError(f"there is no script {target}")
-    with _short_errors():
+    with short_errors():
         if script is not None:
             sys.path.insert(0, str(script.resolve().parent))
             if not _defines_run(script):
@@ -198,25 +187,12 @@ def run(target: str, quick: bool, seed: int | None, settings: tuple[str, ...], o
     if not isinstance(metrics, Mapping):
         raise Failed(f"run() of {name} returned {type(metrics).__name__}; it must return a dict of metrics")
     if metrics:
-        click.echo(_table([], [[key, _value(value)] for key, value in _flat(metrics)]), err=as_json)
+        click.echo(table([], [[key, _value(value)] for key, value in _flat(metrics)]), err=as_json)
     written = [str(path) for path, time in _files(folder).items() if before.get(path) != time]
     if written:
         click.echo("\nwrote " + "\n      ".join(written), err=as_json)
     if as_json:
         click.echo(json.dumps(_jsonable(metrics), allow_nan=False))
-
-
-@contextlib.contextmanager
-def _short_errors() -> Iterator[None]:
-    """The errors that engrax raises itself explain themselves: they need no traceback."""
-    try:
-        yield
-    except click.ClickException:
-        raise
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "engrax":
-            raise
-        raise Failed(" ".join(str(error).split())) from error
 
 
 def _defines_run(script: Path) -> bool:
@@ -327,172 +303,5 @@ def _jsonable(value: Any) -> Any:
     return _jsonable(np.asarray(value).tolist())
 
 
-# engrax info, engrax plot
-
-
-@main.command()
-@click.argument("file", type=click.Path(path_type=Path))
-def info(file: Path) -> None:
-    """What a recording holds and what made it."""
-    with open_recording(file) as recording:
-        attributes = recording.attrs
-        network = json.loads(attributes["network"])
-        versions = json.loads(attributes["versions"])
-        facts = [
-            ["file", f"{file} ({file.stat().st_size / 2**20:.3g} MiB, format {attributes['engrax_format']})"],
-            ["created", attributes["created"]],
-            ["seed", str(attributes["seed"])],
-            ["tick", f"{attributes['dt']:g} s"],
-            ["versions", ", ".join(f"{name} {version}" for name, version in versions.items())],
-            ["command", attributes["command_line"]],
-            ["commit", attributes["git_commit"]],
-            *[["signals", f"{name} from {source}"] for name, source in network["signals"].items()],
-            *[["points", line] for line in _points(json.loads(attributes["points"]))],
-            *[["protocol", line] for line in _protocol(json.loads(attributes.get("protocol", "[]")))],
-        ]
-        click.echo(_table([], [row for row in facts if row[1]]))
-        populations = [
-            [name, " x ".join(map(str, p["shape"])), _described(p["neuron"])]
-            for name, p in network["populations"].items()
-        ]
-        click.echo("\n" + _table(["POPULATION", "SIZE", "NEURON"], populations))
-        projections = [
-            [name, f"{p['pre']}.{p['field']} -> {p['post']}.{p['port']}", str(p["delay"]),
-             p["topology"] + (f" ({p['synapses']})" if p["synapses"] is not None else ""),
-             ", ".join(p["phases"]) if p["phases"] else "all",
-             _described(p["rule"]) if p["rule"] else "fixed", p.get("locality", "")]
-            for name, p in network["projections"].items()
-        ]  # fmt: skip
-        head = ["PROJECTION", "FROM -> TO", "DELAY", "SYNAPSES", "PHASES", "RULE", "LOCALITY"]
-        click.echo("\n" + _table(head, projections))
-        fields = [[name, *_dataset(data)] for name, data in recorded(recording).items()]
-        click.echo("\n" + _table(["FIELD", "DIMENSIONS", "DTYPE", "UNITS", "TICKS"], fields or [["(none)"] + [""] * 4]))
-
-
-@main.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.argument("fields", nargs=-1, metavar="[FIELD]...")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="The picture (.png, .pdf, .svg).  [default: FILE.png]"
-)
-def plot(file: Path, fields: tuple[str, ...], out: Path | None) -> None:
-    """Draw a recording: activity over ticks, weights at its start and end."""
-    from . import plot as draw  # matplotlib takes half a second that the other commands need not pay
-
-    target = file.with_suffix(".png") if out is None else out
-    with open_recording(file) as recording:
-        known = recorded(recording)
-        unknown = [field for field in fields if field not in known]
-        if unknown:
-            raise UserError(f"{file} has no field {unknown[0]!r}; fields: {', '.join(known) or 'none'}")
-        chosen = {field: known[field] for field in fields or known}
-        if not chosen:
-            raise UserError(f"{file} holds no samples: nothing to draw")
-        shapes = {name: tuple(p["shape"]) for name, p in json.loads(recording.attrs["network"])["populations"].items()}
-        senders = {name: p["pre"] for name, p in json.loads(recording.attrs["network"])["projections"].items()}
-        grids = {name: shapes[pre] for name, pre in senders.items()}
-        figure = draw.recording(chosen, float(recording.attrs["dt"]), grids, title=file.name)
-    try:
-        figure.savefig(target, dpi=130)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{target} cannot be written: {error}") from error
-    click.echo(str(target))
-
-
-def open_recording(path: Path) -> h5py.File:
-    """An engrax recording, open for reading. Raises `UserError` for any other file."""
-    if not path.is_file():
-        raise UserError(f"there is no file {path}")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        if not h5py.is_hdf5(path):
-            raise UserError(f"{path} is no engrax recording: it is not an HDF5 file") from error
-        raise UserError(f"{path} cannot be opened: is it still being written? ({error})") from error
-    if "engrax_format" not in file.attrs:
-        file.close()
-        raise UserError(f"{path} is no engrax recording: make one with Simulator.record")
-    if int(file.attrs["engrax_format"]) > FORMAT:
-        version = file.attrs["engrax_format"]
-        file.close()
-        raise UserError(f"{path} has format {version}, this engrax reads up to {FORMAT}: update engrax")
-    return file
-
-
-def recorded(file: h5py.File) -> dict[str, h5py.Dataset]:
-    """Field name (``cortex.x``) -> its dataset: what was sampled over ticks, without scales and coordinates."""
-    found: dict[str, h5py.Dataset] = {}
-
-    def visit(name: str, thing: Any) -> None:
-        sampled = isinstance(thing, h5py.Dataset) and not thing.is_scale and dimensions(thing)[0].startswith("tick")
-        if sampled:
-            found[name.replace("/", ".")] = thing
-
-    file.visititems(visit)
-    return found
-
-
-def dimensions(data: h5py.Dataset) -> list[str]:
-    """The names of a dataset's axes: those of the dimension scales attached to them."""
-    return [axis[0].name.rpartition("/")[2] if len(axis) else f"axis {i}" for i, axis in enumerate(data.dims)]
-
-
-def _dataset(data: h5py.Dataset) -> list[str]:
-    names = dimensions(data)
-    ticks = "no samples"
-    if len(data) and names[0].startswith("tick"):
-        clock = data.dims[0][0]
-        first, last = int(clock[0]), int(clock[len(data) - 1])
-        every = (last - first) // (len(data) - 1) if len(data) > 1 else 1
-        ticks = f"{first} to {last}" + (f", every {every}" if every > 1 else "")
-    axes = " x ".join(f"{name} {length}" for name, length in zip(names, data.shape, strict=True))
-    return [axes, str(data.dtype), str(data.attrs.get("units", "")), ticks]
-
-
-def _described(thing: Mapping[str, Any]) -> str:
-    """``Bounded(rule=Oja(eta=0.001), low=0)`` from a recording's JSON."""
-    parameters = [f"{k}={_parameter(v)}" for k, v in thing.items() if k != "class" and v is not None]
-    return f"{thing['class']}({', '.join(parameters)})"
-
-
-def _parameter(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return _described(value)
-    if isinstance(value, list):
-        return f"<{' x '.join(map(str, np.shape(value)))} values>"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _protocol(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    def described(run: Mapping[str, Any]) -> str:
-        phases = ", then ".join(map(_phase, run["phases"]))
-        return f"{run['trials']} trials of {phases}" if phases else f"{run['ticks']} ticks"
-
-    for description, same in itertools.groupby(map(described, runs)):
-        times = len(list(same))
-        yield description + (f"  ({times} runs)" if times > 1 else "")
-
-
-def _phase(phase: Mapping[str, Any]) -> str:
-    plastic = {"every": "plastic", "last": "plastic on the last", "never": "not plastic"}[phase["plastic"]]
-    parts = [f"{phase['ticks']} ticks" if phase["ticks"] != 1 else "1 tick", plastic]
-    parts += ["drive held"] if phase["hold"] else []
-    if phase["reset"]:
-        parts.append("reset" if phase["reset"] is True else f"reset of {', '.join(phase['reset'])}")
-    parts += [f"{name}={value:g}" for name, value in phase["signals"].items()]
-    return f"{phase['name']} ({', '.join(parts)})"
-
-
-def _points(points: Sequence[Mapping[str, Any]] | None) -> list[str]:
-    lines = [f"{i}: " + ", ".join(f"{k}={_parameter(v)}" for k, v in p.items()) for i, p in enumerate(points or ())]
-    return lines if len(lines) <= 8 else [*lines[:7], f"... {len(lines)} in all"]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = 10_000) -> str:
-    """Columns side by side; the last one is cut at ``width``."""
-    lines = [list(head), *rows] if head else list(rows)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]) - 1)]
-    room = max(width - sum(w + 2 for w in widths), 20)
-    cut = (textwrap.shorten(line[-1], room, placeholder=" ...") if len(line[-1]) > room else line[-1] for line in lines)
-    fixed = ("".join(f"{cell:<{w + 2}}" for cell, w in zip(line, widths, strict=False)) for line in lines)
-    return "\n".join((start + end).rstrip() for start, end in zip(fixed, cut, strict=True))
+for command in commands.ALL:
+    main.add_command(command)

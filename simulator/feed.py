@@ -12,6 +12,7 @@ import numpy as np
 from .errors import SimulationError
 from .network import COUNTERS
 from .networks.graph import Circuit
+from .networks.sources import Steady
 from .program import Inputs, Target
 from .protocol import RUN, Phase
 
@@ -34,14 +35,20 @@ class Feed:
     """The drive and signals of one run, checked and cut into chunks."""
 
     def __init__(
-        self, circuit: Circuit, phases: tuple[Phase, ...], drive: Mapping[str, Any], signals: Mapping[str, Any]
+        self,
+        circuit: Circuit,
+        phases: tuple[Phase, ...],
+        drive: Mapping[str, Any],
+        signals: Mapping[str, Any],
+        position: int = 0,
     ) -> None:
-        self.phases = phases or (RUN,)
+        self.trial = phases
         self.trials = bool(phases)
+        self.phases = phases or (RUN,)
         self.functions: dict[str, dict[Target, Any]] = {phase.name: {} for phase in self.phases}
         self.arrays: dict[str, dict[Target, np.ndarray]] = {phase.name: {} for phase in self.phases}
         self.iterators: dict[str, dict[Target, Iterator[Any]]] = {phase.name: {} for phase in self.phases}
-        self.position = 0
+        self.position = position  # units before it are skipped
         shapes: dict[str, tuple[int, ...]] = {}
         sizes = {name: population.size for name, population in circuit.populations.items()}
         clash = [name for name in signals if name in COUNTERS]
@@ -72,6 +79,9 @@ class Feed:
             listed = ", ".join(f"{name}: {shape[0]}" for name, shape in shapes.items())
             raise SimulationError(f"the sources have different batch sizes ({listed})")
         self.batch: int | None = next(iter(shapes.values()))[0] if shapes else None
+        for phase in self.phases:
+            for iterator in self.iterators[phase.name].values():
+                next(itertools.islice(iterator, position * self._per_unit(phase), None), None) if position else None
 
     @property
     def inputs(self) -> dict[str, Inputs]:
@@ -99,21 +109,21 @@ class Feed:
     def units(self, wanted: int | None, what: str) -> int:
         """How many units to run: as asked, or as many as the shortest array has."""
         lengths = {
-            target: len(array) // self._per_unit(phase)
+            target: len(array) // self._per_unit(phase) - self.position
             for phase in self.phases
             for target, array in self.arrays[phase.name].items()
         }
         if wanted is None:
             if not lengths:
                 raise SimulationError(f"say how long to run: no array tells, so pass {what}=")
-            return min(lengths.values())
+            return max(min(lengths.values()), 0)
         if wanted < 0:
             raise SimulationError(f"{what}={wanted} must not be negative")
         for target, length in lengths.items():
             if length < wanted:
                 raise SimulationError(
-                    f"the drive for {'.'.join(filter(None, target))!r} has {length} {what}, "
-                    f"{what}={wanted} were asked for"
+                    f"the drive for {'.'.join(filter(None, target))!r} has {length} {what}"
+                    f"{' left' if self.position else ''}, {what}={wanted} were asked for"
                 )
         return wanted
 
@@ -143,6 +153,8 @@ class Feed:
         return phase.ticks if self.trials and not phase.hold else 1
 
     def _add(self, phase: Phase, target: Target, name: str, source: Any) -> tuple[int, ...]:
+        if isinstance(source, float | int):
+            source = Steady(float(source))
         if callable(source):
             self.functions[phase.name][target] = source
             try:
@@ -156,9 +168,6 @@ class Feed:
             first = np.asarray(next(source), float)
             self.iterators[phase.name][target] = itertools.chain([first], source)
             return first.shape
-        if isinstance(source, float | int):
-            self.functions[phase.name][target] = lambda index, key: jnp.asarray(source, float)
-            return ()
         array = np.asarray(source)
         if array.ndim == 0 or array.dtype == object:
             raise SimulationError(f"the source of {name!r} is no array, function of (index, key) or iterator")

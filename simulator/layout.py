@@ -102,11 +102,11 @@ class Layout(eqx.Module):
         return joined if self.order is None else joined[..., self.order]
 
     def pack(self, values: np.ndarray) -> Blocks:
-        """The user's array, (post, pre) if dense or one value per synapse in row order if sparse, as blocks."""
+        """The user's array, (..., post, pre) if dense or (..., synapses) in row order if sparse, as blocks."""
         if self.dense:
             return (jnp.asarray(values, float),)
         values = np.asarray(values)
-        return tuple(jnp.array(np.where(places < 0, 0, values[places]), float) for places in self._places())
+        return tuple(jnp.array(np.where(places < 0, 0, values[..., places]), float) for places in self._places())
 
     def unpack(self, blocks: tuple[Any, ...]) -> Any:
         """The user's array from blocks, leading axes kept: (..., post, pre) or (..., synapses)."""
@@ -117,6 +117,16 @@ class Layout(eqx.Module):
         for block, places in zip(values, self._places(), strict=True):
             flat[..., places[places >= 0]] = block[..., places >= 0]
         return flat
+
+    def flat(self, blocks: tuple[Any, ...]) -> Any:
+        """`unpack` within a program."""
+        if self.dense:
+            return blocks[0]
+        with jax.ensure_compile_time_eval():
+            places = np.concatenate([places.ravel() for places in self._places()])
+        slots = np.empty(places.max() + 1, int)
+        slots[places[places >= 0]] = np.flatnonzero(places >= 0)
+        return jnp.concatenate([block.reshape(*block.shape[:-2], -1) for block in blocks], axis=-1)[..., slots]
 
     @property
     def synapses(self) -> tuple[np.ndarray, np.ndarray]:

@@ -119,7 +119,7 @@ class Network:
         neurons = dict(state.neurons)
         for name in self.circuit.order:
             neurons[name] = self._update(name, model, state, neurons, drive, phase)
-        every = self._signals(state, neurons, signals, phase)
+        every = self.signals(state, neurons, signals, phase)
         synapses = dict(state.synapses)
         if plastic:
             for name in model.rules:
@@ -192,7 +192,8 @@ class Network:
         slot = (state.tick - projection.delay) % past.shape[0]
         return jax.lax.dynamic_index_in_dim(past, slot, 0, keepdims=False)
 
-    def _signals(self, state: State, neurons: Mapping[str, Fields], given: Fields | None, phase: Phase) -> Fields:
+    def signals(self, state: State, neurons: Mapping[str, Fields], given: Fields | None, phase: Phase) -> Fields:
+        """What every synapse may read in a tick that starts from ``state``."""
         broadcast = {name: neurons[source].x.mean(-1) for name, source in self.circuit.signals.items()}
         count = state.tick if phase is RUN else state.trial
         counters = {"tick": state.tick, "count": count}

@@ -5,7 +5,7 @@ loop level at which it is due and by no other, so that sparse samples of large a
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from math import gcd
 from typing import Any
@@ -13,9 +13,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from .layout import Layout
 from .network import Model, Network, State, named_key
 from .networks.fields import Fields
+from .probes import Probe
 from .protocol import RUN, Phase
 
 Target = tuple[str, str]  # (population, port)
@@ -33,18 +36,37 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Sample:
-    """``field`` (as `emit` understands it) at the end of every ``level`` units."""
+    """What ``probe`` reads at the end of every ``level`` units, under a ``key`` of its own. ``layout``: that of the
+    projection, if it is one's."""
 
-    field: str
+    key: str
+    probe: Probe
     level: int
+    layout: Layout | None = field(default=None, compare=False)
 
 
 def tick_once(
-    network: Network, model: Model, state: State, given: Mapping[Target, Any], phase: Phase, plastic: bool
+    network: Network,
+    model: Model,
+    state: State,
+    given: Mapping[Target, Any],
+    phase: Phase,
+    plastic: bool,
+    alive: Any = True,
 ) -> State:
+    """One tick. ``alive`` is True, but the compiler cannot know: it must then compile the tick as a piece of its own,
+    and rounding depends neither on what is recorded nor on how a run is cut."""
     drive = {target: value for target, value in given.items() if target[0]}
-    signals = Fields({name: value for (population, name), value in given.items() if not population})
-    return network.step(model, state, drive, signals, phase=phase, plastic=plastic)
+
+    def tick(state: State) -> State:
+        return network.step(model, state, drive, signals_of(given), phase=phase, plastic=plastic)
+
+    after: State = jax.lax.cond(alive, tick, lambda state: state, state)
+    return after
+
+
+def signals_of(given: Mapping[Target, Any]) -> Fields:
+    return Fields({name: value for (population, name), value in given.items() if not population})
 
 
 def present(inputs: Inputs, model: Model, index: Any, row: Mapping[Target, Any]) -> dict[Target, Any]:
@@ -56,33 +78,85 @@ def present(inputs: Inputs, model: Model, index: Any, row: Mapping[Target, Any])
     return {**called, **row}
 
 
-def emit(network: Network, state: State, field: str) -> Any:
-    """``population.x``, ``projection.w``, ``projection.<synaptic field>``: an array, or blocks for a projection."""
+def emit(state: State, field: str) -> Any:
+    """``population.x``, ``projection.w``, ``projection.<synaptic field>``: an array, or blocks for a projection.
+    ``population.spikes`` are the outputs that are not 0."""
     owner, _, name = field.rpartition(".")
     if owner in state.neurons:
-        return state.neurons[owner][name]
+        neurons = state.neurons[owner]
+        return neurons.x != 0 if name == "spikes" and name not in neurons else neurons[name]
     synapses = state.synapses[owner]
     return synapses.w if name == "w" else tuple(block[name] for block in synapses.syn)
+
+
+def read(state: State, before: State, sample: Sample) -> Any:
+    """What a probe makes of a field, in place of what `emit` gives."""
+    probe, layout = sample.probe, sample.layout
+    if probe.neurons is None and probe.reduce is None:
+        return emit(state, probe.field)
+    own_axes = 2 if layout is not None and layout.dense else 1
+
+    def values(state: State) -> Any:
+        array = emit(state, probe.field)
+        if layout is not None:
+            array = layout.flat(array)
+        if probe.neurons is None:
+            return array
+        chosen = np.asarray(probe.neurons)
+        if layout is None or layout.dense:
+            return jnp.take(array, chosen, axis=-own_axes)
+        with jax.ensure_compile_time_eval():
+            synapses = np.flatnonzero(np.isin(layout.synapses[0], chosen))
+        return jnp.take(array, synapses, axis=-1)
+
+    if probe.reduce is None:
+        return values(state)
+    names, reduction = probe.arguments(), probe.reduce
+
+    def reduced() -> Any:
+        arguments = {name: values(state if name == "now" else before) for name in names}
+        function: Callable[..., Any] = lambda given: reduction(**given)  # noqa: E731
+        for _ in range(next(iter(arguments.values())).ndim - own_axes):  # the copies of a batch
+            function = jax.vmap(function)
+        return jnp.asarray(function(arguments))
+
+    if "before" not in names:
+        return reduced()
+    due = state.tick % probe.every == 0 if probe.at is None else jnp.isin(state.tick - 1, jnp.asarray(probe.at))
+    return jax.lax.cond(due, reduced, lambda: jax.tree.map(jnp.zeros_like, jax.eval_shape(reduced)))
 
 
 def unit(
     network: Network,
     trial: tuple[Phase, ...],
     inputs: Mapping[str, Inputs],
-    every_tick: tuple[str, ...],
+    every_tick: tuple[Sample, ...],
     batch: int | None,
+    alive: Any = True,
 ) -> Callable[[Model, State, Any], tuple[State, dict[str, Any]]]:
-    """One tick, or one trial: ``(model, state, rows) -> (state, samples of every tick)``."""
+    """One tick, or one trial: ``(model, state, rows) -> (state, samples of every tick)``.
 
-    def samples(state: State) -> dict[str, Any]:
-        return {field: emit(network, state, field) for field in every_tick}
+    ``alive``: see `tick_once`.
+    """
+
+    def samples(before: State, state: State, given: Mapping[Target, Any], phase: Phase) -> dict[str, Any]:
+        out = {}
+        for sample in every_tick:
+            owner, _, name = sample.probe.field.rpartition(".")
+            if owner == "signals":
+                sent = network.signals(before, state.neurons, signals_of(given), phase)
+                value = jnp.asarray(dict(sent.items()).get(name, jnp.nan), float)
+                out[sample.key] = jnp.broadcast_to(value, () if batch is None else (batch,))
+            else:
+                out[sample.key] = read(state, before, sample)
+        return out
 
     if not trial:
 
         def one_tick(model: Model, state: State, rows: Any) -> tuple[State, dict[str, Any]]:
             given = present(inputs[RUN.name], model, state.tick, rows[RUN.name])
-            state = tick_once(network, model, state, given, RUN, True)
-            return state, samples(state)
+            after = tick_once(network, model, state, given, RUN, True, alive)
+            return after, jax.tree.map(lambda a: a[None], samples(state, after, given, RUN))
 
         return one_tick
 
@@ -98,8 +172,8 @@ def unit(
                     given = present(source, model, state.trial * phase.ticks + offset, row)
                 else:
                     given = held
-                state = tick_once(network, model, state, given, phase, plastic)
-                return state, samples(state)
+                after = tick_once(network, model, state, given, phase, plastic, alive)
+                return after, samples(state, after, given, phase)
 
             part = {} if phase.hold else {target: array[start : start + length] for target, array in rows.items()}
             return jax.lax.scan(body, state, (jnp.arange(start, start + length), part))
@@ -124,7 +198,7 @@ def unit(
 def chunk(
     network: Network, one: Callable[..., Any], samples: tuple[Sample, ...], units: int
 ) -> Callable[[Model, State, Any], tuple[State, dict[str, Any]]]:
-    """``units`` units in one program: ``(model, state, rows) -> (state, {field: (time, ...)})``.
+    """``units`` units in one program: ``(model, state, rows) -> (state, {key: (time, ...)})``.
 
     The levels of ``samples`` must divide each other in turn, and the largest must divide ``units`` (see `levels`).
     """
@@ -135,17 +209,18 @@ def chunk(
         straight = rung == 1 and not any(sample.level == 1 for sample in samples)
         body = one if rung == 0 or straight else climb(rung - 1)
         repeats = ladder[rung] // ladder[rung - 1] if rung else 1
-        due = [sample.field for sample in samples if sample.level == ladder[rung]]
+        due = [sample for sample in samples if sample.level == ladder[rung]]
 
         def level(model: Model, state: State, rows: Any) -> tuple[State, dict[str, Any]]:
+            before = state
             if rung == 0:
                 state, out = body(model, state, jax.tree.map(lambda row: row[0], rows))
             else:
                 split = rows if straight else jax.tree.map(lambda row: row.reshape(repeats, -1, *row.shape[1:]), rows)
                 state, out = jax.lax.scan(lambda s, r: body(model, s, r), state, split, length=repeats)
                 out = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
-            emitted = {field: jax.tree.map(lambda a: a[None], emit(network, state, field)) for field in due}
-            return state, {**out, **emitted}
+            emitted = {sample.key: read(state, before, sample) for sample in due}
+            return state, {**out, **jax.tree.map(lambda a: a[None], emitted)}
 
         return level
 
@@ -153,13 +228,13 @@ def chunk(
 
 
 def levels(periods: Mapping[str, int], start: int, units: int) -> dict[str, int]:
-    """For each field due every ``period`` units, counted from unit 0, the level at which to emit it in a stretch of
+    """For each key due every ``period`` units, counted from unit 0, the level at which to emit it in a stretch of
     ``units`` units from ``start``: the coarsest ladder of divisors that meets every due time."""
     chosen: dict[str, int] = {}
     rung = units
-    for field, period in sorted(periods.items(), key=lambda item: -item[1]):
+    for key, period in sorted(periods.items(), key=lambda item: -item[1]):
         rung = reduce(gcd, (period, start, rung)) or 1
-        chosen[field] = rung
+        chosen[key] = rung
     return chosen
 
 

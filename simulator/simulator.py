@@ -14,21 +14,20 @@ import numpy as np
 from tqdm import tqdm
 
 from . import program
+from .chunks import Chunks
 from .errors import SimulationError
 from .failure import explain, locate
 from .feed import Feed, target_of
 from .network import Model, State, initial_weights, make_network
 from .networks.fields import Fields, parameters
 from .networks.graph import Circuit, read_graph
-from .program import Sample
+from .probes import Probe
 from .protocol import Phase
-from .recording import Recorder
+from .recordings import reading, recorder as recording, resume as resuming
+from .recordings.recorder import Memory, Pace, Recorder
 
 Drive = Mapping[str, Any]
 Callback = Callable[["Simulator"], Any]
-
-CHUNK_BYTES = 64 * 2**20  # of drive and samples held at once
-CHUNK_UNITS = 100_000
 
 
 class Simulator:
@@ -82,7 +81,7 @@ class Simulator:
         one value per synapse in the order of `synapses`. A sweep has a leading axis of points."""
         return {
             name: Fields(
-                {field: layout.unpack(program.emit(self.network, self.state, f"{name}.{field}"))
+                {field: layout.unpack(program.emit(self.state, f"{name}.{field}"))
                  for field in self._fields_of(name)}
             )
             for name, layout in self._layouts.items()
@@ -100,11 +99,7 @@ class Simulator:
         if not np.all(np.isfinite(values)):
             raise SimulationError(f"projection {projection!r}: weights must be finite")
         layout = self._layouts[projection]
-        if self.points is None:
-            packed = layout.pack(values)
-        else:
-            packs = [layout.pack(v) for v in np.broadcast_to(values, old.shape)]
-            packed = jax.tree.map(lambda *blocks: jnp.stack(blocks), *packs)
+        packed = layout.pack(np.broadcast_to(values, old.shape))
         self.state = eqx.tree_at(lambda s: s.synapses[projection].w, self.state, packed)
 
     def synapses(self, projection: str) -> tuple[np.ndarray, np.ndarray]:
@@ -130,11 +125,11 @@ class Simulator:
         trial: Phase | Sequence[Phase] = (),
         trials: int | None = None,
         signals: Mapping[str, Any] | None = None,
-        record: Mapping[str, int] | None = None,
+        record: Mapping[str, int | Probe] | None = None,
         progress: bool = False,
         callbacks: Sequence[Callback] = (),
         chunk: int | None = None,
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Any]:
         """Run ``ticks`` ticks, or ``trials`` trials of the phases in ``trial``.
 
         ``drive`` maps a population (or ``"population.port"``) to its source: an array (presentations, [batch,] n), a
@@ -154,35 +149,110 @@ class Simulator:
         if trials is not None and not phases:
             raise SimulationError("trials= needs the phases of a trial: trial=[Phase(...), ...]")
         feed = Feed(self.network.circuit, phases, drive or {}, signals or {})
-        total = feed.units(ticks if not phases else trials, "trials" if phases else "ticks")
+        return self._go(feed, ticks if not phases else trials, record or {}, progress, callbacks, chunk)
+
+    def record(
+        self,
+        path: str | Path,
+        fields: Mapping[str, int | Probe] | None = None,
+        *,
+        overwrite: bool = False,
+        append: bool = False,
+        known: Iterable[Any] = (),
+        flush_every: float | str = 1.0,
+        checkpoint_every: float | str | None = 60.0,
+        compression: str | int | None = None,
+        chunk: int | None = None,
+        keep_drive: int = 2**28,
+    ) -> Recorder:
+        """Record ``fields`` to an HDF5 file while the returned context is open.
+
+        ``fields`` maps names to every so many ticks, or to a `Probe`. Names are ``population.<state field or port>``,
+        ``population.spikes`` (outputs that are not 0, as flat events), ``projection.<w or synaptic state>`` and
+        ``signals.<name>``. The file is whole at every moment, whatever kills the process: it holds all samples up to
+        the last flush, ``flush_every`` so many seconds (a number) or ticks (``"1000 ticks"``); ``checkpoint_every``
+        likewise says how often the network's whole state is saved, from which `Simulator.resume` goes on.
+        ``compression``: ``"gzip"``, ``"lzf"`` or gzip's level; samples are then written by whole chunks. ``chunk``:
+        samples that lie together on disk (default: about half a MiB). ``keep_drive``: arrays of drive up to so many
+        bytes are kept in the file; of larger ones only a digest is.
+
+        ``append=True`` goes on with a recording, from a simulator that `Simulator.resume` made of it (and with the
+        same ``known``): the file says what is recorded, so leave ``fields`` out.
+
+        Raises `SimulationError` for an unknown name (listing those that exist) and `RecordingError` for a file that
+        exists already or cannot be written.
+        """
+        flush, checkpoint = Pace.of("flush_every", flush_every), Pace.of("checkpoint_every", checkpoint_every)
+        if append:
+            if fields is not None:
+                raise SimulationError("append=True goes on with the fields of the file: leave them out")
+            return resuming.appending(self, Path(path), known, flush, checkpoint, keep_drive)
+        if fields is None:
+            raise SimulationError('say what to record: {"population.x": 1, ...}')
+        return recording.create(
+            self,
+            Path(path),
+            fields,
+            overwrite=overwrite,
+            flush=flush,
+            checkpoint=checkpoint,
+            compression=compression,
+            chunk=chunk,
+            keep_drive=keep_drive,
+        )
+
+    @classmethod
+    def resume(cls, path: str | Path, *, known: Iterable[Any] = (), strict: bool = True) -> "Simulator":
+        """The simulator of a recording, as it was at the last checkpoint (or the end).
+
+        ``with sim.record(path, append=True): sim.run(...)`` goes on with the recording as well; `engrax.resume` does
+        both. ``known``: your own classes and functions that the file names. ``strict=False`` accepts other versions of
+        engrax and JAX and rules that changed.
+
+        Raises `RecordingError` where the file is damaged, names something unknown, or was made by something else.
+        """
+        with reading.Recording(path) as opened:
+            return resuming.simulator_of(opened, known, strict)
+
+    # What follows is not public
+
+    def _go(
+        self,
+        feed: Feed,
+        units: int | None,
+        record: Mapping[str, int | Probe],
+        progress: bool,
+        callbacks: Sequence[Callback] = (),
+        chunk: int | None = None,
+    ) -> dict[str, Any]:
+        """Run so many ticks or trials of a feed."""
+        phases = feed.trial
+        total = feed.units(units, "trials" if phases else "ticks")
         self._match_batch(feed.batch)
         per_unit = sum(phase.ticks for phase in phases) or 1
-        memory = Recorder.in_memory(self, record or {})
+        sink = Memory()
+        memory = Recorder(self, record, sink)
         recorders = [*self._recorders, memory]
-        for recorder in recorders:
-            recorder.begin(phases, total)
-        size = self._chunk_size(total, feed, recorders, chunk, per_unit, bool(progress), bool(callbacks))
+        chunks = Chunks(self, total, feed, recorders, chunk, per_unit, bool(progress), bool(callbacks))
         done = 0
+        for recorder in recorders:
+            recorder.begin(feed, total)
         with tqdm(total=total, unit="trial" if phases else "tick", disable=not progress) as bar:
             while done < total:
-                units = min(size - (self._unit(phases) % size if done == 0 else 0), total - done)
-                self._advance(phases, feed, units, recorders, per_unit)
+                units = chunks.next(self._unit(phases), total - done)
+                with chunks.timed(units):
+                    self._advance(phases, feed, units, recorders, per_unit)
+                for recorder in recorders:
+                    recorder.passed(units)
                 done += units
                 bar.update(units)
                 stop = [callback(self) is True for callback in callbacks]  # every one is called
                 if any(stop):
                     break
-        return memory.arrays()
-
-    def record(self, path: str | Path, fields: Mapping[str, int], *, overwrite: bool = False) -> Recorder:
-        """Record ``fields`` (name -> every so many ticks) to an HDF5 file while the returned context is open.
-
-        Names are ``population.<state field or port>`` and ``projection.<w or synaptic state>``. Raises
-        `SimulationError` for an unknown name (listing those that exist) or a file that exists already.
-        """
-        return Recorder.to_file(self, path, fields, overwrite)
-
-    # What follows is not public
+                for recorder in recorders:
+                    if recorder.interfered and done < total:
+                        recorder.begin(feed, total - done)
+        return sink.arrays()
 
     def _start(self, circuit: Circuit) -> None:
         if self.points is None:
@@ -251,67 +321,62 @@ class Simulator:
         if batch == self.batch:
             return
         if self.tick == 0:
-            self.batch = batch
-            weights = {name: s.w for name, s in self.state.synapses.items()}
-
-            def begin(model: Model, weights: Mapping[str, Any]) -> State:
-                return self.network.initial(model, weights, batch)
-
-            self.state = self._each_point(begin, (0,))(self.model, weights)
+            self._reset(batch)
             return
         raise SimulationError(
             f"this drive has a batch of {batch}, the run so far one of {self.batch}: keep it, or start a new Simulator"
         )
 
+    def _reset(self, batch: int | None) -> None:
+        """As at tick 0, with the weights as they are."""
+        self.batch = batch
+        weights = {name: s.w for name, s in self.state.synapses.items()}
+
+        def begin(model: Model, weights: Mapping[str, Any]) -> State:
+            return self.network.initial(model, weights, batch)
+
+        self.state = self._each_point(begin, (0,))(self.model, weights)
+
     def _unit(self, phases: Sequence[Phase]) -> int:
         return self.trial if phases else self.tick
-
-    def _chunk_size(
-        self, total: int, feed: Feed, recorders: Sequence[Recorder], chunk: int | None, per_unit: int,
-        progress: bool, callbacks: bool,
-    ) -> int:  # fmt: skip
-        if chunk is not None:
-            if chunk < 1:
-                raise SimulationError(f"chunk={chunk} must be at least 1")
-            return chunk
-        spread = len(self.points) if self.points is not None else 1
-        bytes_per_unit = feed.bytes_per_unit + sum(r.bytes_per_tick for r in recorders) * per_unit * spread
-        size = min(CHUNK_UNITS, max(1, int(CHUNK_BYTES / max(bytes_per_unit, 1))), total)
-        if progress or callbacks:
-            size = min(size, max(1, total // 50))
-        periods = [p // per_unit if p % per_unit == 0 else 1 for r in recorders for p in r.fields.values()]
-        step = max((p for p in periods if p <= size), default=1)
-        return max(size // step * step, 1)
 
     def _advance(
         self, phases: tuple[Phase, ...], feed: Feed, units: int, recorders: Sequence[Recorder], per_unit: int
     ) -> None:
-        start = self._unit(phases)
+        start, first = self._unit(phases), self.tick
         rows = feed.take(units)
-        periods: dict[str, int] = {}
-        every_tick: set[str] = set()
-        for recorder in recorders:
-            for field, period in recorder.fields.items():
-                if phases and period % per_unit:
-                    every_tick.add(field)
-                else:
-                    period //= per_unit
-                    periods[field] = np.gcd(periods.get(field, period), period)
-        aligned = self.tick == start * per_unit
-        chosen = program.levels({f: p for f, p in periods.items() if f not in every_tick}, start, units)
-        if not aligned:  # ticks and trials were mixed: sample at every trial's end and let the recorder choose
-            chosen = dict.fromkeys(chosen, 1)
-        samples = tuple(Sample(field, level) for field, level in sorted(chosen.items()))
-        run = self._program(phases, feed, samples, tuple(sorted(every_tick)), units)
-        first = self.tick
-        state, finite, out = run(self.model, self.state, rows)
+        wanted = {channel.key: channel for recorder in recorders for channel in recorder.channels}
+        whole = first == start * per_unit  # if not, ticks and trials were mixed: sample at every trial's end
+        every_tick, ends, periods = [], [], {}
+        for key, channel in wanted.items():
+            at, period = channel.probe.at, channel.probe.every
+            if at is not None:
+                due = [tick - first + 1 for tick in at if first <= tick < first + units * per_unit]
+                if due == [units * per_unit]:
+                    ends.append(key)
+                elif due:
+                    every_tick.append(key)
+            elif channel.every_tick or (phases and period % per_unit):
+                every_tick.append(key)
+            elif "before" in channel.probe.arguments():
+                periods[key] = 1
+            else:
+                periods[key] = period // per_unit
+        levels = dict.fromkeys(ends, units) | program.levels(periods, start, units)
+        if not whole:
+            levels = dict.fromkeys(levels, 1)
+        samples = tuple(wanted[key].sample(level) for key, level in sorted(levels.items()))
+        within = tuple(wanted[key].sample(1) for key in sorted(every_tick))
+        run = self._program(phases, feed, samples, within, units)
+        state, finite, out = run(self.model, self.state, rows, np.True_)
         failed = np.flatnonzero(~np.atleast_1d(finite))
         bad = self._diagnose(phases, feed, units, rows, failed) if len(failed) else None
         for recorder in recorders:
-            for field in recorder.fields:
-                level = per_unit * chosen[field] if field in chosen else 1
-                ticks = first + np.arange(level - 1, units * per_unit, level)
-                recorder.take(field, ticks, out[field], bad[0] if bad else None)
+            for channel in recorder.channels:
+                if channel.key in out:
+                    level = per_unit * levels[channel.key] if channel.key in levels else 1
+                    ticks = first + np.arange(level - 1, units * per_unit, level)
+                    recorder.take(channel, ticks, out[channel.key], bad[0] if bad else None)
         if bad:
             raise SimulationError(bad[1])
         self.state = state
@@ -343,21 +408,20 @@ class Simulator:
         self,
         phases: tuple[Phase, ...],
         feed: Feed,
-        samples: tuple[Sample, ...],
-        every_tick: tuple[str, ...],
+        samples: tuple[program.Sample, ...],
+        within: tuple[program.Sample, ...],
         units: int,
     ) -> Callable[..., Any]:
         given = tuple(str(dict(phase.signals)) for phase in phases)
-        key = (phases, given, feed.identity, samples, every_tick, units, self.batch)
+        key = (phases, given, feed.identity, samples, within, units, self.batch)
         if key not in self._compiled:
-            one = program.unit(self.network, phases, feed.inputs, every_tick, self.batch)
-            advance = program.chunk(self.network, one, samples, units)
 
-            def run(model: Model, state: State, rows: Any) -> Any:
-                state, out = advance(model, state, rows)
+            def run(model: Model, state: State, rows: Any, alive: Any) -> Any:
+                one = program.unit(self.network, phases, feed.inputs, within, self.batch, alive)
+                state, out = program.chunk(self.network, one, samples, units)(model, state, rows)
                 return state, program.all_finite(state), out
 
-            mapped = self._each_point(run, (0, None))
+            mapped = self._each_point(run, (0, None, None))
             self._compiled[key] = jax.jit(mapped), feed  # the feed keeps its functions, and so their ids, alive
         return self._compiled[key][0]  # type: ignore[no-any-return]
 
