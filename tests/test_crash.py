@@ -37,11 +37,13 @@ import numpy as np
 def record(path):
     options = {"compression": "gzip"} if "packed" in path else {}
     sim = Simulator(network(), seed=1)
-    flush = 1.0 if "live" in path else 0.02
-    with sim.record(path, FIELDS, flush_every=flush, checkpoint_every=0.1, chunk=50, **options):
-        print("recording", os.getpid(), flush=True)
-        sim.run({"in": nets.gaussian(np.eye(5))}, ticks=10**7, chunk=100)
+    flush, save = (1.0, 60.0) if "live" in path else (0.02, 0.1)
+    with sim.record(path, FIELDS, flush_every=flush, checkpoint_every=save, chunk=50, **options):
+        os.write(1, f"recording {os.getpid()}\\n".encode())
+        orphaned = lambda sim: os.getppid() != parent  # never outlive the tests
+        sim.run({"in": nets.gaussian(np.eye(5))}, ticks=10**7, chunk=100, callbacks=[orphaned])
 
+parent = os.getpid()
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for line in sys.stdin:
     if os.fork() == 0:
@@ -137,22 +139,24 @@ def test_every_moment_of_writing_leaves_a_whole_file(tmp_path: Path, monkeypatch
     assert resumable > 0.8 * len(lengths)
 
 
-@pytest.mark.parametrize("kind", ["plain", "packed"])
-def test_killed_processes_leave_recordings(tmp_path: Path, recorders: Any, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "kills"), [("plain", 12), ("packed", 3), pytest.param("plain", 48, marks=pytest.mark.slow)]
+)
+def test_killed_processes_leave_recordings(tmp_path: Path, recorders: Any, kind: str, kills: int) -> None:
     """kill -9 at random moments, dozens of times: h5py and xarray open what is left, and every sample is the run's."""
     rng = np.random.default_rng(0)
-    kills = 24 if kind == "plain" else 6
     truth = Simulator(network(), seed=1).run({"in": nets.gaussian(np.eye(5))}, ticks=40_000, record={"out.x": 1})[
         "out.x"
     ]
     held = []
     paths = [tmp_path / f"{kind}{number}.h5" for number in range(kills)]
-    for pair in zip(paths[::2], paths[1::2], strict=True):
-        pids = recorders(list(pair))
+    for together in (paths[k : k + 3] for k in range(0, kills, 3)):  # at once: starting them is most of the work
+        pids = recorders(together)
+        time.sleep(rng.uniform(0.0, 2.5))  # before the first samples, or after
         for pid in pids:
-            time.sleep(rng.uniform(0.2, 1.5))  # before the first samples, or after
+            time.sleep(rng.uniform(0.0, 0.3))
             killed(pid)
-        for path in pair:
+        for path in together:
             with h5py.File(path) as file:
                 x = file["out/x"][:40_000] if "out/x" in file else np.empty((0, N))
             np.testing.assert_array_equal(x, truth[: len(x)])
@@ -161,7 +165,7 @@ def test_killed_processes_leave_recordings(tmp_path: Path, recorders: Any, kind:
             seen = glance(path)
             assert (seen.complete, seen.alive) == (False, False)
             held.append(len(x))
-    assert sum(length > 0 for length in held) >= kills // 2
+    assert sum(length > 0 for length in held) >= kills // 4
     path = paths[max(range(kills), key=held.__getitem__)]
     with Recording(path) as recording:
         start = recording.state()[0]["tick"]
@@ -252,11 +256,11 @@ def test_another_process_follows_a_run(tmp_path: Path, recorders: Any) -> None:
         if seen.tick:
             with engrax.open(path) as tree:
                 assert len(tree["out"].x) >= seen.tick - 1
-        if len(set(ticks)) == 6 and Path(f"/proc/{pid}").exists():
+        if len(set(ticks)) >= 3 and Path(f"/proc/{pid}").exists():
             killed(pid)
         assert len(ticks) < 1000
     assert ticks == sorted(ticks)
-    assert len(set(ticks)) >= 6
+    assert len(set(ticks)) >= 3
     result = CliRunner().invoke(cli.main, ["watch", str(path)])
     assert result.exit_code == 0
     assert "its writer is gone" in result.output

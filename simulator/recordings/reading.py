@@ -252,7 +252,8 @@ def open(path: str | Path) -> "xarray.DataTree":
         import xarray
     except ImportError as error:
         raise RecordingError("engrax.open needs xarray: pip install 'engrax[read]'") from error
-    return patient(lambda: _open(Path(path), xarray))
+    tree: xarray.DataTree = patient(lambda: _open(Path(path), xarray))
+    return tree
 
 
 def _open(path: Path, xarray: Any) -> Any:
