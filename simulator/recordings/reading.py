@@ -245,7 +245,8 @@ class Recording:
 def open(path: str | Path) -> "xarray.DataTree":
     """A recording as an `xarray.DataTree`: one node per population, projection and ``signals``, loaded lazily.
 
-    Every time axis also has a coordinate ``time`` in seconds. The file may still be growing: open it again to see more.
+    Every time axis also has a coordinate ``time`` in seconds. The file may still be growing: close
+    the tree and open it again to see more (HDF5 shows a process one view of a file as long as that is open).
     Needs xarray and h5netcdf (``pip install 'engrax[read]'``). Raises `RecordingError` where it is no recording.
     """
     try:
@@ -282,7 +283,7 @@ def _open(path: Path, xarray: Any) -> Any:
                     data[named].attrs.update(units="s", long_name="start of the tick")
             groups[f"/{name}"] = data
         tree = xarray.DataTree.from_dict(groups)
-        opened.pop_all()
+        tree.set_close(opened.pop_all().close)
         return tree
 
 

@@ -402,7 +402,7 @@ def column_of(sim: "Simulator", channel: Channel) -> Column:
     probe, label = channel.probe, channel.label
     axes = [("point", np.arange(len(sim.points)))] if sim.points is not None else []
     if _batched(sim, channel):
-        axes.append(("batch", np.arange(sim.batch)))
+        axes.append(("batch", np.arange(sim.batch or 0)))
     shape, dtype = _shape_of(sim, channel)
     named: list[tuple[str, np.ndarray]] = []
     if probe.reduce is not None:
