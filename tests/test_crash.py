@@ -152,7 +152,13 @@ def test_killed_processes_leave_recordings(tmp_path: Path, recorders: Any, kind:
     paths = [tmp_path / f"{kind}{number}.h5" for number in range(kills)]
     for together in (paths[k : k + 3] for k in range(0, kills, 3)):  # at once: starting them is most of the work
         pids = recorders(together)
-        time.sleep(rng.uniform(0.0, 2.5))  # before the first samples, or after
+        begun = time.monotonic()
+        while (
+            together[0] != paths[0] and time.monotonic() < begun + 60
+        ):  # but for the first three: before their samples
+            if all(path.stat().st_size > 200_000 for path in together):
+                break
+            time.sleep(0.05)
         for pid in pids:
             time.sleep(rng.uniform(0.0, 0.3))
             killed(pid)
