@@ -23,7 +23,7 @@ demo: $(VENV)/.stamp-run
 test: export PYTHONPATH := $(CURDIR)/$(SITE)
 test: $(VENV)/.stamp-test lint wheel
 	$(BIN)/mypy
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses=auto --dist=worksteal $(ARGS)
 
 wheel: $(VENV)/.stamp-test
 	rm -rf build

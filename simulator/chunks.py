@@ -34,7 +34,7 @@ class Chunks:
         if chunk is not None and chunk < 1:
             raise SimulationError(f"chunk={chunk} must be at least 1")
         channels = [channel for recorder in recorders for channel in recorder.channels]
-        paces = [recorder.pace for recorder in recorders if recorder.pace is not None]
+        paces = [recorder.sink.flush for recorder in recorders]
         self._seconds = min((pace.seconds for pace in paces), default=np.inf)
         self._first = True
         ends = {tick + 1 for channel in channels for tick in channel.probe.at or ()}

@@ -7,7 +7,6 @@ import ast
 import contextlib
 import difflib
 import importlib
-import importlib.util
 import inspect
 import itertools
 import json
@@ -27,7 +26,7 @@ import equinox as eqx
 import numpy as np
 
 from . import networks, results, rules
-from .console import Failed, UserError, short_errors, table
+from .console import Failed, UserError, load, short_errors, table
 from .locality import Locality, locality
 from .networks import Competition, Linear, Neuron, Topology
 from .recordings import commands
@@ -172,7 +171,7 @@ def run(target: str, quick: bool, seed: int | None, settings: tuple[str, ...], o
                 runpy.run_path(target, run_name="__main__")
                 return
         name = target if script is None else script.stem
-        function = _named(target) if script is None else _of_script(script)
+        function = _named(target) if script is None else load(script, "engrax_script").run
         given = dict(_setting(function, name, text) for text in settings)
         # An option that was not given is left to the run's own default.
         for option, value in (("seed", seed), ("quick", quick or None)):
@@ -212,16 +211,6 @@ def _named(name: str) -> Run:
         hint = f"did you mean {near[0]}? " if near else ""
         raise UserError(f"no result {name!r}; {hint}results: {', '.join(known) or 'none'} (or give a script.py)")
     return importlib.import_module(f"{results.__name__}.{name}.run").run  # type: ignore[no-any-return]
-
-
-def _of_script(script: Path) -> Run:
-    spec = importlib.util.spec_from_file_location("engrax_script", script)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{script} cannot be loaded")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module.run  # type: ignore[no-any-return]
 
 
 def _setting(function: Run, name: str, text: str) -> tuple[str, Any]:

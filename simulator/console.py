@@ -1,8 +1,12 @@
 """What the commands share: tables, and errors in one line."""
 
 import contextlib
+import importlib.util
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
 
 import click
 
@@ -17,8 +21,21 @@ class Failed(click.ClickException):
     """It was asked for correctly and went wrong; one line, exit code 1."""
 
 
+def load(script: Path, name: str) -> ModuleType:
+    """A user's script, executed as a module called ``name``."""
+    spec = importlib.util.spec_from_file_location(name, script)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{script} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
+    if (folder := str(script.resolve().parent)) not in sys.path:
+        sys.path.insert(0, folder)
+    spec.loader.exec_module(module)
+    return module
+
+
 @contextlib.contextmanager
-def short_errors() -> Iterator[None]:
+def short_errors(kind: type[click.ClickException] = Failed) -> Iterator[None]:
     """The errors that engrax raises itself explain themselves: they need no traceback."""
     try:
         yield
@@ -27,7 +44,7 @@ def short_errors() -> Iterator[None]:
     except Exception as error:
         if type(error).__module__.partition(".")[0] != "engrax":
             raise
-        raise Failed(" ".join(str(error).split())) from error
+        raise kind(" ".join(str(error).split())) from error
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = 10_000) -> str:

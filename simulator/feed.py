@@ -81,7 +81,8 @@ class Feed:
         self.batch: int | None = next(iter(shapes.values()))[0] if shapes else None
         for phase in self.phases:
             for iterator in self.iterators[phase.name].values():
-                next(itertools.islice(iterator, position * self._per_unit(phase), None), None) if position else None
+                for _ in range(position * self._per_unit(phase)):
+                    next(iterator, None)
 
     @property
     def inputs(self) -> dict[str, Inputs]:

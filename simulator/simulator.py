@@ -231,7 +231,7 @@ class Simulator:
         self._match_batch(feed.batch)
         per_unit = sum(phase.ticks for phase in phases) or 1
         sink = Memory()
-        memory = Recorder(self, record, sink)
+        memory = Recorder(self, recording.channels_of(self, record), sink)
         recorders = [*self._recorders, memory]
         chunks = Chunks(self, total, feed, recorders, chunk, per_unit, bool(progress), bool(callbacks))
         done = 0

@@ -1,7 +1,14 @@
 """Strict numerics for the whole suite, and the bench on which every rule is tried."""
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
+
+# What XLA compiled once it need not compile again: not in another process, nor in the next run of the suite.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import equinox as eqx
 import hypothesis

@@ -275,20 +275,14 @@ def test_the_command_line_resumes(stopped: Path, tmp_path: Path) -> None:
 
 
 def test_a_changed_rule_or_version_is_told(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Traced(Rule):
-        noise: ClassVar = "normal"
-        eta: float = 0.01
-        decay: float = 0.9
-
-        def init(self):
-            return Fields(trace=0.0)
-
+    class Changed(Traced):
         def update(self, w, pre, post, syn, noise):
             return 2 * self.eta * pre.x * post.x + 1e-4 * noise, Fields(trace=syn.trace)
 
+    Changed.__name__ = "Traced"
     with pytest.raises(RecordingError, match=r"Traced of projection 'in->out' computes something else now.*strict="):
-        Simulator.resume(stopped, known=[Spiking, Traced])
-    assert Simulator.resume(stopped, known=[Spiking, Traced], strict=False).tick == 30
+        Simulator.resume(stopped, known=[Spiking, Changed])
+    assert Simulator.resume(stopped, known=[Spiking, Changed], strict=False).tick == 30
     fewer = type("Traced", (Rule,), {"update": lambda self, w: w, "__doc__": "."})
     with pytest.raises(RecordingError, match=r"made with another Traced: it has decay, eta"):
         Simulator.resume(stopped, known=[Spiking, fewer])

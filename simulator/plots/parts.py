@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from ..recordings.reading import Recording, dimensions
+from ..recordings.check import dimensions
+from ..recordings.reading import Recording
 from .axes import COLOURS, plain
 
 COLUMNS = 800  # bins of time: longer recordings are averaged down to about as many

@@ -1,6 +1,5 @@
 """The commands that read, watch, resume, check and convert recordings."""
 
-import importlib.util
 import inspect
 import itertools
 import sys
@@ -12,9 +11,9 @@ import click
 import h5py
 import numpy as np
 
-from ..console import UserError, short_errors, table
-from ..errors import RecordingError
-from .reading import Recording, dimensions
+from ..console import UserError, load, short_errors, table
+from .check import dimensions
+from .reading import Recording
 
 FILE = click.argument("file", type=click.Path(path_type=Path))
 KNOWN = click.option(
@@ -32,7 +31,7 @@ ANYWAY = click.option("--anyway", is_flag=True, help="Go on though versions or r
 @FILE
 def info(file: Path) -> None:
     """What a recording holds and what made it."""
-    with _opened(file) as recording:
+    with short_errors(UserError), Recording(file) as recording:
         facts = [
             ["file", f"{file} ({file.stat().st_size / 2**20:.3g} MiB, format {recording.attributes['engrax_format']})"],
             ["created", recording.attributes["created"]],
@@ -116,10 +115,8 @@ def diff(a: Path, b: Path) -> None:
     """
     from .compare import diff as compare
 
-    try:
+    with short_errors(UserError):
         settings, fields = compare(a, b)
-    except RecordingError as error:
-        raise UserError(str(error)) from error
     for title, found in (("settings", settings), ("data", fields)):
         click.echo(f"{title}: " + ("the same" if not found else ""))
         for difference in found:
@@ -137,20 +134,21 @@ def watch(file: Path, every: float, once: bool) -> None:
 
     before: tuple[float, int] | None = None
     try:
-        for seen, now in follow(file, every):
-            speed = (seen.tick - before[1]) / (now - before[0]) if before and now > before[0] else 0.0
-            before = now, seen.tick
-            share = f" of {seen.end} ({seen.tick / seen.end:.0%})" if seen.end else ""
-            left = f", {(seen.end - seen.tick) / speed:.0f} s left" if speed > 0 and not seen.complete else ""
-            closed = "complete" if seen.tick >= seen.end else "stopped"
-            state = closed if seen.complete else "its writer is gone" if seen.alive is False else "recording"
-            rows = [[name, f"{mean:.4g}", f"{spread:.3g}"] for name, (mean, spread) in seen.values.items()]
-            click.echo(f"{file}: {state}, tick {seen.tick}{share}, {speed:.0f} ticks/s{left}, {seen.megabytes:.3g} MiB")
-            click.echo(table(["FIELD", "MEAN", "S.D."], rows) + "\n")
-            if once:
-                return
-    except RecordingError as error:
-        raise UserError(str(error)) from error
+        with short_errors(UserError):
+            for seen, now in follow(file, every):
+                speed = (seen.tick - before[1]) / (now - before[0]) if before and now > before[0] else 0.0
+                before = now, seen.tick
+                share = f" of {seen.end} ({seen.tick / seen.end:.0%})" if seen.end else ""
+                left = f", {(seen.end - seen.tick) / speed:.0f} s left" if speed > 0 and not seen.complete else ""
+                closed = "complete" if seen.tick >= seen.end else "stopped"
+                state = closed if seen.complete else "its writer is gone" if seen.alive is False else "recording"
+                rows = [[name, f"{mean:.4g}", f"{spread:.3g}"] for name, (mean, spread) in seen.values.items()]
+                click.echo(
+                    f"{file}: {state}, tick {seen.tick}{share}, {speed:.0f} ticks/s{left}, {seen.megabytes:.3g} MiB"
+                )
+                click.echo(table(["FIELD", "MEAN", "S.D."], rows) + "\n")
+                if once:
+                    return
     except KeyboardInterrupt:
         return
     if not seen.complete:
@@ -172,10 +170,8 @@ def export(file: Path, out: Path, fields: tuple[str, ...], ticks: str | None, ov
         span = slice(int(first) if first else None, int(last) if last else None) if ticks else None
     except ValueError:
         raise UserError(f"--ticks {ticks}: write it as FIRST:LAST") from None
-    try:
+    with short_errors(UserError):
         write(file, out, list(fields) or None, span, overwrite=overwrite)
-    except RecordingError as error:
-        raise UserError(str(error)) from error
     click.echo(str(out))
 
 
@@ -195,11 +191,8 @@ def plot(file: Path, what: tuple[str, ...], out: Path | None) -> None:
     from .. import plots  # matplotlib takes half a second that the other commands need not pay
 
     target = file.with_suffix(".png") if out is None else out
-    try:
-        with Recording(file) as recording:
-            figure = plots.recording(recording, what, title=file.name)
-    except RecordingError as error:
-        raise UserError(str(error)) from error
+    with short_errors(UserError), Recording(file) as recording:
+        figure = plots.recording(recording, what, title=file.name)
     try:
         figure.savefig(target, dpi=130)
     except (OSError, ValueError) as error:
@@ -207,25 +200,12 @@ def plot(file: Path, what: tuple[str, ...], out: Path | None) -> None:
     click.echo(str(target))
 
 
-def _opened(path: Path) -> Recording:
-    try:
-        return Recording(path)
-    except RecordingError as error:
-        raise UserError(str(error)) from error
-
-
 def _known(modules: Sequence[Path]) -> list[Any]:
     """The classes and functions that the user's own scripts define."""
     found: list[Any] = []
     for number, path in enumerate(modules):
-        spec = importlib.util.spec_from_file_location(f"engrax_known_{number}", path)
-        if spec is None or spec.loader is None:
-            raise UserError(f"{path} cannot be loaded")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        sys.path.insert(0, str(path.resolve().parent))
         try:
-            spec.loader.exec_module(module)
+            module = load(path, f"engrax_known_{number}")
         except Exception as error:
             raise UserError(f"{path} cannot be executed: {type(error).__name__}: {error}") from error
         found += [thing for thing in vars(module).values() if inspect.isclass(thing) or inspect.isfunction(thing)]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .reading import Recording, damaged
-from .resume import Difference, difference
+from .resume import Difference, difference, unlike_events
 
 ROWS = 2**22  # bytes that are compared at once
 
@@ -75,15 +75,13 @@ def _fields(a: Recording, b: Recording) -> Iterator[Difference]:
         if name not in a.spike_names or name not in b.spike_names:
             yield Difference(name, f"only in {(a if name in a.spike_names else b).path}")
             continue
-        one_, other_ = a.spikes(name), b.spikes(name)
-        shared = min(len(one_.times), len(other_.times))
-        unlike = (one_.times[:shared] != other_.times[:shared]) | (one_.ids[:shared] != other_.ids[:shared])
-        if unlike.any():
-            first = int(np.flatnonzero(unlike)[0])
-            tick = int(min(one_.times[first], other_.times[first]))
-            yield Difference(name, f"differs from tick {tick} on", tick)
-        elif len(one_.times) != len(other_.times):
-            yield Difference(name, f"{len(one_.times)} | {len(other_.times)} events; the same as far as they go")
+        spikes, others = a.spikes(name).columns, b.spikes(name).columns
+        found = unlike_events(name, spikes, others)
+        counts = len(spikes["times"]), len(others["times"])
+        if found is not None:
+            yield found
+        elif counts[0] != counts[1]:
+            yield Difference(name, f"{counts[0]} | {counts[1]} events; the same as far as they go")
 
 
 def _short(value: Any) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import RecordingError
+from .check import dimensions
 from .handover.common import axes, blocks, needs, part, size, span, written
-from .reading import Recording, dimensions
+from .reading import Recording
 
 SUFFIXES = (".csv", ".parquet", ".npz")
 
@@ -114,8 +115,7 @@ class _Chosen:
         spikes = self.recording.spikes(name)
         there = np.arange(size(self.recording, name.rpartition(".")[0]))
         keep = self.within(spikes.times) & np.isin(spikes.ids, there[self.picked(name, there)])
-        columns = {"times": spikes.times, "point": spikes.point, "batch": spikes.batch, "ids": spikes.ids}
-        return {column: values[keep] for column, values in columns.items() if values is not None}
+        return {column: values[keep] for column, values in spikes.columns.items()}
 
     def ends(self, name: str) -> dict[str, np.ndarray]:
         """Of a field of a sparse projection, post and pre neuron of each of its synapses."""

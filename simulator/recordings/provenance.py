@@ -335,6 +335,10 @@ def _phase(described: Mapping[str, Any]) -> Phase:
 
 def restore(sim: "Simulator", arrays: Mapping[str, np.ndarray], batch: int | None) -> State:
     """The state that ``arrays`` (of `state_arrays`) hold; the simulator's own says what it must look like."""
+    for name in sim.state.neurons:
+        held = arrays.get(f"{name}.x", np.empty(0)).shape
+        if batch is not None and (len(held) < 2 or held[-2] != batch):
+            raise ValueError(f"the state of {name} has no batch of {batch}")
     sim._reset(batch)
     template = state_arrays(sim._layouts, sim.state)
     for name, array in template.items():

@@ -1,8 +1,6 @@
-"""Opening a recording: checked first, since a file may be damaged or a stranger's.
+"""Opening a recording: checked first (guard.py, check.py), since a file may be damaged or a stranger's.
 
-Nothing in a file is ever executed or imported. What HDF5 itself could be made to do by one is refused before any data
-are read: links to other files, data kept in other files, filters that would load a plug-in, types that hold pointers,
-lengths beyond what the file can hold.
+Nothing in a file is ever executed or imported.
 """
 
 import contextlib
@@ -22,6 +20,8 @@ import h5py
 import numpy as np
 
 from ..errors import RecordingError
+from .check import RATIO, dimensions, is_scale, plain, scales
+from .guard import GUARD
 
 if TYPE_CHECKING:
     import xarray
@@ -30,12 +30,9 @@ T = TypeVar("T")
 
 FORMAT = 2
 OWN = ("provenance", "checkpoints")  # groups that are neither populations, projections nor signals
-OBJECTS = 100_000  # more than any network has
-RATIO = 1100  # the most that deflate can have packed into a byte, and some
-REF = h5py.Reference
 PARTS = {"populations": ("neuron", "shape", "code"), "projections": ("pre", "post", "synapses", "rule")}
 RUN = ("tick", "trial", "batch", "units", "until", "position", "phases", "sources", "process", "host", "start")
-SMALL = 2**20  # bytes that a dataset may claim to hold without having them on disk
+LOOKS = 8  # at a file that may have changed between two reads
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,12 @@ class Spikes:
     size: int
     batch: np.ndarray | None = None
     point: np.ndarray | None = None
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """What is known of each event."""
+        columns = {"times": self.times, "point": self.point, "batch": self.batch, "ids": self.ids}
+        return {name: values for name, values in columns.items() if values is not None}
 
 
 class Recording:
@@ -62,7 +65,6 @@ class Recording:
         self.file = _opened(self.path)
         try:
             with damaged(self.path):
-                check(self.file)
                 attributes = {name: plain(value) for name, value in self.file.attrs.items()}
                 self.attributes = attributes
                 self.network: dict[str, Any] = _mapping(json.loads(attributes["network"]))
@@ -79,7 +81,7 @@ class Recording:
                 self.log: list[dict[str, Any]] = [_mapping(json.loads(line)) for line in lines if line]
                 for event in self.log:
                     _lacks_nothing(event, RUN if event["event"] == "run" else ("event",))
-                self.fields, self._events = _contents(self.file)
+                self.fields, self._events = contents(self.file)
         except BaseException:
             self.file.close()
             raise
@@ -253,7 +255,7 @@ def open(path: str | Path) -> "xarray.DataTree":
         import xarray
     except ImportError as error:
         raise RecordingError("engrax.open needs xarray: pip install 'engrax[read]'") from error
-    tree: xarray.DataTree = patient(lambda: _open(Path(path), xarray))
+    tree: xarray.DataTree = patient(Path(path), lambda path: _open(path, xarray))
     return tree
 
 
@@ -287,87 +289,16 @@ def _open(path: Path, xarray: Any) -> Any:
         return tree
 
 
-def patient(look: Callable[[], T]) -> T:
-    """``look()``, again where it fails: a file that is being written may have changed between two reads."""
-    for _ in range(8):
+def patient(path: Path, look: Callable[[Path], T]) -> T:
+    """``look(path)``, again where it fails: a file that is being written may have changed between two reads."""
+    for _ in range(LOOKS):
         try:
-            return look()
+            return look(path)
         except RecordingError:
+            if not path.is_file():
+                raise
             time.sleep(0.05)
-    return look()
-
-
-def check(file: h5py.File) -> None:
-    """Refuse what no recording holds and what would make HDF5 look outside the file. Raises ``ValueError``."""
-    waiting, seen = [file["/"]], 0
-    while waiting:
-        group = waiting.pop()
-        for name in group:
-            seen += 1
-            if seen > OBJECTS:
-                raise ValueError(f"more than {OBJECTS} objects")
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise ValueError(f"{group.name}/{name} is a link to somewhere else")
-            thing = group[name]
-            if h5py.h5o.get_info(thing.id).rc > 1:
-                raise ValueError(f"{thing.name} has two names")
-            _plain_attributes(thing)
-            if isinstance(thing, h5py.Group):
-                waiting.append(thing)
-            elif isinstance(thing, h5py.Dataset):
-                _plain_dataset(thing)
-            else:
-                raise ValueError(f"{thing.name} is neither group nor dataset")
-    _plain_attributes(file)
-
-
-def _plain_dataset(data: h5py.Dataset) -> None:
-    if data.dtype.kind not in "iufbS" or data.dtype.hasobject or data.dtype.itemsize > 2**16:
-        raise ValueError(f"{data.name} has the type {data.dtype}")
-    creation = data.id.get_create_plist()
-    if creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count():
-        raise ValueError(f"{data.name} keeps its data in another file")
-    for i in range(creation.get_nfilters()):
-        if creation.get_filter(i)[0] not in (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_LZF):
-            raise ValueError(f"{data.name} needs a filter plug-in")
-    # What is stored of a dataset alone is not asked: HDF5 may count forever, as far as a damaged index says.
-    packed = RATIO if creation.get_nfilters() else 8 if _dimension_only(data) else 1
-    if data.size * data.dtype.itemsize > data.file.id.get_filesize() * packed + SMALL:
-        raise ValueError(f"{data.name} claims more than the file holds")
-
-
-def _dimension_only(data: h5py.Dataset) -> bool:
-    """A dimension without coordinates, as netCDF keeps it: a length and no values, which nobody reads."""
-    return is_scale(data) and data.ndim == 1 and str(plain(data.attrs.get("NAME"))).startswith("This is a netCDF dim")
-
-
-def _plain_attributes(thing: Any) -> None:
-    for name in thing.attrs:
-        attribute = thing.attrs.get_id(name)
-        kind, shape = attribute.dtype, attribute.shape
-        if name in ("CLASS", "NAME"):  # HDF5's own code for dimension scales trusts these four
-            fits = kind.kind == "S" and shape == () and attribute.get_type().get_strpad() == h5py.h5t.STR_NULLTERM
-        elif name == "DIMENSION_LIST":
-            held = h5py.check_vlen_dtype(kind)
-            fits = (
-                len(shape) == 1
-                and len(thing.shape) == shape[0]
-                and held is not None
-                and h5py.check_ref_dtype(held) is REF
-            )
-        elif name == "REFERENCE_LIST":
-            fits = len(shape) == 1 and kind.names == ("dataset", "dimension") and h5py.check_ref_dtype(kind[0]) is REF
-        else:
-            fits = not kind.hasobject or h5py.check_string_dtype(kind) is not None
-        if not fits:
-            raise ValueError(f"attribute {name} of {thing.name} has the type {kind} and shape {shape}")
-
-
-def plain(value: Any) -> Any:
-    """An attribute as Python has it."""
-    if isinstance(value, bytes):
-        return value.decode()
-    return value.item() if isinstance(value, np.generic) else value
+    return look(path)
 
 
 @contextlib.contextmanager
@@ -386,10 +317,17 @@ def _opened(path: Path) -> h5py.File:
     if not path.is_file():
         raise RecordingError(f"there is no file {path}")
     try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not h5py.is_hdf5(path):
+        raise RecordingError(f"{path} is no recording of engrax: it is not an HDF5 file")
+    said = GUARD.ask(path)
+    with damaged(path):
+        if said is not None:
+            raise ValueError(said)
         file = h5py.File(path, "r")
-    except Exception as error:
-        what = "damaged" if h5py.is_hdf5(path) else "no recording of engrax: it is not an HDF5 file"
-        raise RecordingError(f"{path} is {what} ({' '.join(str(error).split())})") from error
     try:
         with damaged(path):
             if "engrax_format" not in file.attrs:
@@ -434,7 +372,7 @@ def _lacks_nothing(entry: Any, needed: Iterable[str]) -> None:
         raise ValueError(f"a table lacks {', '.join(lacking)}")
 
 
-def _contents(file: h5py.File) -> tuple[dict[str, h5py.Dataset], dict[str, h5py.Group]]:
+def contents(file: h5py.File) -> tuple[dict[str, h5py.Dataset], dict[str, h5py.Group]]:
     """What was sampled over ticks, and the groups of events, by name."""
     fields: dict[str, h5py.Dataset] = {}
     events: dict[str, h5py.Group] = {}
@@ -447,21 +385,3 @@ def _contents(file: h5py.File) -> tuple[dict[str, h5py.Dataset], dict[str, h5py.
             elif not is_scale(thing) and dimensions(thing)[0].startswith("tick"):
                 fields[f"{owner}.{name}"] = thing
     return fields, events
-
-
-def is_scale(data: h5py.Dataset) -> bool:
-    return bool(plain(data.attrs.get("CLASS")) == "DIMENSION_SCALE")
-
-
-def scales(data: h5py.Dataset) -> list[h5py.Dataset | None]:
-    """The dimension scale attached to each axis, read here: HDF5's own code for it can crash on a damaged file."""
-    held = data.attrs.get("DIMENSION_LIST", [()] * data.ndim)
-    found = [data.file[references[0]] if len(references) else None for references in held]
-    if not all(scale is None or (isinstance(scale, h5py.Dataset) and is_scale(scale)) for scale in found):
-        raise ValueError(f"an axis of {data.name} is none")
-    return found
-
-
-def dimensions(data: h5py.Dataset) -> list[str]:
-    """The names of a dataset's axes: those of the dimension scales attached to them."""
-    return [f"axis {i}" if axis is None else axis.name.rpartition("/")[2] for i, axis in enumerate(scales(data))]

@@ -76,10 +76,34 @@ class Channel:
         return np.asarray((ticks + 1) % self.probe.every == 0)
 
 
+@dataclass(frozen=True)
+class Pace:
+    """``every`` so many seconds or ticks. Raises `SimulationError` where it is neither."""
+
+    seconds: float = np.inf
+    ticks: float = np.inf
+
+    @classmethod
+    def of(cls, name: str, given: float | str | None) -> "Pace":
+        if given is None:
+            return cls()
+        match = re.fullmatch(r"(\d+) ticks?", given) if isinstance(given, str) else None
+        if match and int(match[1]) > 0:
+            return cls(ticks=int(match[1]))
+        if isinstance(given, (int, float)) and not isinstance(given, bool) and given > 0:
+            return cls(seconds=float(given))
+        raise SimulationError(f"{name}={given!r}: give seconds (a number) or ticks ('1000 ticks')")
+
+    def due(self, seconds: float, ticks: float) -> bool:
+        return seconds >= self.seconds or ticks >= self.ticks
+
+
 class Sink(Protocol):
     """Where samples go."""
 
-    def begin(self, columns: Mapping[str, Column], event: Mapping[str, Any], state: Any) -> None:
+    flush: Pace  # how closely it follows the run
+
+    def begin(self, columns: Mapping[str, Column], event: Mapping[str, Any], feed: "Feed", state: Any) -> None:
         """A run begins, or goes on from a state that was set by hand."""
 
     def cut(self, tick: int) -> None:
@@ -98,14 +122,10 @@ class Sink(Protocol):
 class Recorder:
     """Keeps fields of a simulator while its context is open; made by `Simulator.record`."""
 
-    sink: Sink
-
-    def __init__(self, sim: "Simulator", fields: Mapping[str, int | Probe], sink: Sink | None) -> None:
-        self.channels = channels_of(sim, fields)
-        if sink is not None:
-            self.sink = sink
+    def __init__(self, sim: "Simulator", channels: tuple[Channel, ...], sink: Sink, seen: Any = None) -> None:
+        self.channels, self.sink = channels, sink
         self._sim = sim
-        self._state: Any = None  # in which the recorder saw the simulator last
+        self._state = seen  # in which the recorder saw the simulator last
         self._columns: dict[str, Column] = {}
         self._done = 0
         self._torn = False  # whether the last chunk failed
@@ -121,11 +141,6 @@ class Recorder:
             total += 0 if channel.probe.at is not None else float(size) / channel.probe.every
         return total
 
-    @property
-    def pace(self) -> "Pace | None":
-        """How long a chunk may be, so that the file follows the run."""
-        return self.sink.flush if isinstance(self.sink, FileSink) else None
-
     def begin(self, feed: "Feed", units: int) -> None:
         """Note that a run of ``units`` trials or ticks begins here."""
         sim = self._sim
@@ -136,13 +151,8 @@ class Recorder:
         changed = sim.state is not self._state
         self._state, self._done = sim.state, 0
         event = {"event": "run", "tick": sim.tick, "trial": sim.trial, "batch": sim.batch, "units": units}
-        event |= {"position": feed.position, "until": self.until, **provenance.process()}
-        event |= provenance.describe_feed(feed)
-        self.sink.begin(self._columns, {**event, "start": sim.state if changed else None}, sim.state)
-
-    def go_on(self, sink: Sink) -> None:
-        """To a sink that holds all up to the simulator's state."""
-        self.sink, self._state = sink, self._sim.state
+        event |= {"position": feed.position, "until": self.until, "start": sim.state if changed else None}
+        self.sink.begin(self._columns, event, feed, sim.state)
 
     def take(self, channel: Channel, ticks: np.ndarray, values: Any, before: int | None) -> None:
         """Keep those samples (time first, after the axis of points) that are due, up to tick ``before``."""
@@ -195,12 +205,14 @@ class Recorder:
 class Memory:
     """Samples kept as arrays, events as `Spikes`."""
 
+    flush = Pace()
+
     def __init__(self) -> None:
         self._samples: dict[str, list[np.ndarray]] = {}
         self._events: dict[str, list[Mapping[str, np.ndarray]]] = {}
         self._columns: Mapping[str, Column] = {}
 
-    def begin(self, columns: Mapping[str, Column], event: Mapping[str, Any], state: Any) -> None:
+    def begin(self, columns: Mapping[str, Column], event: Mapping[str, Any], feed: "Feed", state: Any) -> None:
         self._columns = columns
 
     def cut(self, tick: int) -> None: ...
@@ -223,32 +235,10 @@ class Memory:
         return kept
 
 
-@dataclass(frozen=True)
-class Pace:
-    """``every`` so many seconds or ticks. Raises `SimulationError` where it is neither."""
-
-    seconds: float = np.inf
-    ticks: float = np.inf
-
-    @classmethod
-    def of(cls, name: str, given: float | str | None) -> "Pace":
-        if given is None:
-            return cls()
-        match = re.fullmatch(r"(\d+) ticks?", given) if isinstance(given, str) else None
-        if match and int(match[1]) > 0:
-            return cls(ticks=int(match[1]))
-        if isinstance(given, (int, float)) and not isinstance(given, bool) and given > 0:
-            return cls(seconds=float(given))
-        raise SimulationError(f"{name}={given!r}: give seconds (a number) or ticks ('1000 ticks')")
-
-    def due(self, seconds: float, ticks: float) -> bool:
-        return seconds >= self.seconds or ticks >= self.ticks
-
-
 class FileSink:
     """Writes to a `Store` from a thread of its own, while the next chunk computes. At most a few chunks wait."""
 
-    def __init__(self, sim: "Simulator", store: Store, flush: Pace, checkpoint: Pace | None, largest: int) -> None:
+    def __init__(self, sim: "Simulator", store: Store, flush: Pace, checkpoint: Pace, largest: int) -> None:
         self.flush = flush
         self._store, self._checkpoint, self._largest = store, checkpoint, largest
         self._layouts = sim._layouts
@@ -261,9 +251,9 @@ class FileSink:
 
     # Called by the run
 
-    def begin(self, columns: Mapping[str, Column], event: Mapping[str, Any], state: Any) -> None:
+    def begin(self, columns: Mapping[str, Column], event: Mapping[str, Any], feed: "Feed", state: Any) -> None:
         understood = threading.Event()
-        self._put(self._begin, columns, event, state, understood)
+        self._put(self._begin, columns, event, feed, state, understood)
         self._understood = understood  # the run may change its arrays once it is over
 
     def cut(self, tick: int) -> None:
@@ -279,7 +269,7 @@ class FileSink:
         self._understood.wait()
         now, tick = time.monotonic(), meta["tick"]
         self._put(self._passed, tick)
-        if self._checkpoint and self._checkpoint.due(now - self._last_checkpoint[0], tick - self._last_checkpoint[1]):
+        if self._checkpoint.due(now - self._last_checkpoint[0], tick - self._last_checkpoint[1]):
             self._last_checkpoint = now, tick
             self._put(self._save, meta, state)
 
@@ -329,7 +319,12 @@ class FileSink:
                     self._store.abandon()
 
     def _begin(
-        self, columns: Mapping[str, Column], event: Mapping[str, Any], state: Any, understood: threading.Event
+        self,
+        columns: Mapping[str, Column],
+        event: Mapping[str, Any],
+        feed: "Feed",
+        state: Any,
+        understood: threading.Event,
     ) -> None:
         try:
             if not self._prepared:
@@ -339,7 +334,8 @@ class FileSink:
             arrays = None if start is None else provenance.state_arrays(self._layouts, start)
             if arrays is not None:
                 arrays = {name: self._store.keep(array, array.nbytes) for name, array in arrays.items()}
-            self._store.log({**event, "start": arrays}, self._largest)
+            given = {**provenance.process(), **provenance.describe_feed(feed)}
+            self._store.log({**event, **given, "start": arrays}, self._largest)
             self._commit(event["tick"])
         finally:
             understood.set()
@@ -463,13 +459,15 @@ def create(
     *,
     overwrite: bool,
     flush: Pace,
-    checkpoint: Pace | None,
+    checkpoint: Pace,
     compression: str | int | None,
     chunk: int | None,
     keep_drive: int,
 ) -> Recorder:
     """A recorder to a new file. The names are checked before a file is made."""
     channels = channels_of(sim, fields)
+    made_by = provenance.describe(sim, channels)
+    sparse = {name: sim.synapses(name) for name, layout in sim._layouts.items() if not layout.dense}
     try:
         if path.is_dir():
             raise IsADirectoryError(21, "Is a directory")
@@ -480,9 +478,9 @@ def create(
         ) from error
     except OSError as error:
         raise RecordingError(f"{path} cannot be written: {error.strerror or error}") from error
-    sparse = {name: sim.synapses(name) for name, layout in sim._layouts.items() if not layout.dense}
     try:
-        store.begin(provenance.describe(sim, channels), sparse, {"event": "opened", **provenance.process()})
+        store.begin(made_by, sparse, {"event": "opened", **provenance.process()})
     except Exception as error:
+        store.discard()
         raise RecordingError(f"{path} cannot be written: {error}") from error
-    return Recorder(sim, fields, FileSink(sim, store, flush, checkpoint, keep_drive))
+    return Recorder(sim, channels, FileSink(sim, store, flush, checkpoint, keep_drive))

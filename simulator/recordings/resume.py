@@ -14,8 +14,8 @@ from ..networks import NetworkError
 from ..probes import Probe
 from ..rules import RuleError
 from . import provenance
-from .reading import Recording, damaged
-from .recorder import FileSink, Pace, Recorder
+from .reading import Recording, Spikes, damaged
+from .recorder import FileSink, Pace, Recorder, channels_of
 from .store import Column, Store
 
 if TYPE_CHECKING:
@@ -34,12 +34,7 @@ class Stretch:
 
     @property
     def per_unit(self) -> int:
-        return sum(int(phase["ticks"]) for phase in self.event["phases"] or ()) or 1
-
-    @property
-    def planned(self) -> int:
-        """The tick at which it was to end."""
-        return max(self.start + int(self.event["units"]) * self.per_unit, int(self.event["until"]))
+        return _per_unit(self.event)
 
 
 def stretches(log: Iterable[Mapping[str, Any]]) -> list[Stretch]:
@@ -51,11 +46,20 @@ def stretches(log: Iterable[Mapping[str, Any]]) -> list[Stretch]:
             begins = next((s.event["start"] for s in found if s.start == tick), None)  # the same run, begun again
             event = {**event, "start": event["start"] or begins}
             found = [dataclasses.replace(s, end=min(s.end, tick)) for s in found if s.start < tick]
-            begun = Stretch(event, tick, tick)
-            found.append(dataclasses.replace(begun, end=begun.planned))
+            found.append(Stretch(event, tick, _planned(event)))
         elif event["event"] == "closed" and found:
             found[-1] = dataclasses.replace(found[-1], end=min(found[-1].end, int(event["tick"])))
     return found
+
+
+def _per_unit(event: Mapping[str, Any]) -> int:
+    """Ticks of a trial."""
+    return sum(int(phase["ticks"]) for phase in event["phases"] or ()) or 1
+
+
+def _planned(event: Mapping[str, Any]) -> int:
+    """The tick at which a logged run was to end."""
+    return max(int(event["tick"]) + int(event["units"]) * _per_unit(event), int(event["until"]))
 
 
 def simulator_of(recording: Recording, known: Iterable[Any] = (), strict: bool = True) -> "Simulator":
@@ -85,7 +89,7 @@ def simulator_of(recording: Recording, known: Iterable[Any] = (), strict: bool =
 
 
 def appending(
-    sim: "Simulator", path: Path, known: Iterable[Any], flush: Pace, checkpoint: Pace | None, keep_drive: int
+    sim: "Simulator", path: Path, known: Iterable[Any], flush: Pace, checkpoint: Pace, keep_drive: int
 ) -> Recorder:
     """A recorder that goes on with the file's own fields; samples after the simulator's tick go, to be made again."""
     with Recording(path) as recording:
@@ -101,14 +105,13 @@ def appending(
             f"{path} was saved at tick {meta['tick']}, this simulator is at {sim.tick}: make one with "
             f"Simulator.resume({str(path)!r})"
         )
-    recorder = Recorder(sim, fields, None)
+    channels = channels_of(sim, fields)
     try:
         store = Store(path, "r+", filters[0] if filters else None, held=held, turn=int(meta["sequence"]) + 1)
         store.cut(sim.tick)
     except OSError as error:
         raise RecordingError(f"{path} cannot be written: {error.strerror or error}") from error
-    recorder.go_on(FileSink(sim, store, flush, checkpoint, keep_drive))
-    return recorder
+    return Recorder(sim, channels, FileSink(sim, store, flush, checkpoint, keep_drive), seen=sim.state)
 
 
 def _fields(recording: Recording, known: Iterable[Any]) -> dict[str, Probe]:
@@ -161,7 +164,7 @@ def resume(
 def _plan(recording: Recording, sim: "Simulator", ticks: int | None, trials: int | None) -> list[tuple[Stretch, int]]:
     """Which stretches are left to run, and how many units of each."""
     path = recording.path
-    found = stretches(event for event in recording.log if event["event"] == "run")
+    found = stretches(recording.runs)
     left = [s for s in found if s.end > sim.tick]
     if ticks is None and trials is None:
         if not left:
@@ -229,13 +232,16 @@ class Difference:
 class _Comparison:
     """A sink that compares what arrives with what a recording holds."""
 
+    flush = Pace()
+
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
+        self._spikes: dict[str, Spikes] = {}
         self._at: dict[str, int] = {}
         self.found: dict[str, Difference] = {}
         self.compared = 0
 
-    def begin(self, columns: Mapping[str, Column], event: Mapping[str, Any], state: Any) -> None: ...
+    def begin(self, columns: Mapping[str, Column], event: Mapping[str, Any], feed: Feed, state: Any) -> None: ...
 
     def cut(self, tick: int) -> None: ...
 
@@ -249,12 +255,11 @@ class _Comparison:
     def events(self, column: Column, columns: Mapping[str, Array]) -> None:
         start, count = self._at.get(column.name, 0), len(columns["times"])
         self._at[column.name] = start + count
-        held = self._recording.spikes(column.name)
-        mine = np.stack([columns["times"], columns["ids"]], 1)
-        theirs = np.stack([held.times[start : start + count], held.ids[start : start + count]], 1)
-        mine = mine[: len(theirs)]
-        self.compared += len(theirs)
-        self._note(column.name, difference(column.name, columns["times"][: len(theirs)], mine, theirs))
+        if column.name not in self._spikes:
+            self._spikes[column.name] = self._recording.spikes(column.name)
+        held = {name: values[start : start + count] for name, values in self._spikes[column.name].columns.items()}
+        self.compared += len(held["times"])
+        self._note(column.name, unlike_events(column.name, columns, held))
 
     def passed(self, meta: Mapping[str, Any], state: Any) -> None: ...
 
@@ -283,6 +288,19 @@ def difference(field: str, ticks: Array, a: Array, b: Array) -> Difference | Non
     )  # fmt: skip
 
 
+def unlike_events(field: str, a: Mapping[str, Array], b: Mapping[str, Array]) -> Difference | None:
+    """Where two stretches of events first differ, as far as both go."""
+    if set(a) != set(b):
+        return Difference(field, f"has {', '.join(sorted(a))} | {', '.join(sorted(b))}")
+    shared = min(len(a["times"]), len(b["times"]))
+    unlike = np.any([a[name][:shared] != b[name][:shared] for name in a], axis=0)
+    if not unlike.any():
+        return None
+    first = int(np.flatnonzero(unlike)[0])
+    tick = int(min(a["times"][first], b["times"][first]))
+    return Difference(field, f"differs from tick {tick} on", tick)
+
+
 def verify(
     path: str | Path, *, known: Iterable[Any] = (), strict: bool = True, progress: bool = False
 ) -> tuple[list[Difference], int]:
@@ -295,7 +313,7 @@ def verify(
     with Recording(path) as recording:
         sim = simulator_of(recording, known, strict)
         comparison = _Comparison(recording)
-        recorder = Recorder(sim, _fields(recording, known), comparison)
+        recorder = Recorder(sim, channels_of(sim, _fields(recording, known)), comparison)
         with damaged(recording.path):
             found = stretches(recording.log)
             last = max(

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 
 from .ordered import open_ordered
-from .reading import digest
+from .reading import contents, digest
 
 CHUNK_BYTES = 2**19  # of samples that lie together on disk
 META_BYTES = 4096
@@ -180,19 +180,17 @@ class Store:
     def cut(self, tick: int) -> None:
         """Drop every sample of ``tick`` and later: the run begins there again."""
         self._settle()
-        for owner, group in self.file.items():
-            if owner in ("provenance", "checkpoints"):
-                continue
-            for thing in list(group.values()):
-                if isinstance(thing, h5py.Group):
-                    keep = int(np.searchsorted(thing["times"][:], tick))
-                    for column in thing.values():
-                        column.resize(min(keep, len(column)), axis=0)
-                elif not thing.is_scale and thing.dims[0] and thing.dims[0][0].name.rpartition("/")[2][:4] == "tick":
-                    clock = thing.dims[0][0]
-                    thing.resize(min(int(np.searchsorted(clock[:], tick)), len(thing)), axis=0)
-            for clock in [c for c in group.values() if isinstance(c, h5py.Dataset) and "dt_seconds" in c.attrs]:
-                clock.resize(int(np.searchsorted(clock[:], tick)), axis=0)
+        fields, events = contents(self.file)
+        clocks = {name: data.dims[0][0] for name, data in fields.items()}
+        lengths = {name: int(np.searchsorted(clock[:], tick)) for name, clock in clocks.items()}
+        for name, data in fields.items():
+            data.resize(min(lengths[name], len(data)), axis=0)
+        for name, clock in clocks.items():
+            clock.resize(lengths[name], axis=0)
+        for group in events.values():
+            keep = int(np.searchsorted(group["times"][:], tick))
+            for column in group.values():
+                column.resize(min(keep, len(column)), axis=0)
         self.commit()
 
     def commit(self) -> None:
@@ -213,6 +211,11 @@ class Store:
     def abandon(self) -> None:
         """After an error: the file stays as the last commit left it."""
         self._raw.abandon()
+
+    def discard(self) -> None:
+        """After an error before the file has its name: nothing stays."""
+        self.abandon()
+        self._place.unlink(missing_ok=True)
 
     def _json(self, value: Any, largest: int) -> str:
         return json.dumps(value, default=lambda array: self.keep(np.asarray(array), largest))

@@ -29,10 +29,10 @@ class Glance:
 
 def glance(path: str | Path) -> Glance:
     """What a recording holds now. Raises `RecordingError` where it is no recording."""
-    return patient(lambda: _glance(path))
+    return patient(Path(path), _glance)
 
 
-def _glance(path: str | Path) -> Glance:
+def _glance(path: Path) -> Glance:
     with Recording(path) as recording, damaged(recording.path):
         values, last = {}, int(recording.runs[-1]["tick"]) if recording.runs else 0
         for name, data in recording.fields.items():
@@ -48,7 +48,7 @@ def _glance(path: str | Path) -> Glance:
             counts = np.unique(spikes.ids[spikes.times >= last - LAST], return_counts=True)[1] / min(LAST, last or 1)
             mean = float(counts.sum()) / spikes.size  # of neurons that were silent nothing is kept
             values[name] = mean, math.sqrt(max(float((counts**2).sum()) / spikes.size - mean**2, 0.0))
-        planned = stretches(event for event in recording.log if event["event"] == "run")
+        planned = stretches(recording.runs)
         end = planned[-1].end if planned else 0
         size = recording.path.stat().st_size / 2**20
         return Glance(last, end, recording.complete, recording.alive, size, values)

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import importlib
 import itertools
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,8 @@ import h5py
 import numpy as np
 
 from ...errors import RecordingError
-from ..reading import Recording, Spikes, damaged, dimensions
+from ..check import dimensions
+from ..reading import Recording, Spikes, damaged
 
 BLOCK_BYTES = 2**22  # of samples read at once
 
@@ -81,7 +81,7 @@ def neuron_model(recording: Recording, population: str) -> str:
 def probe(recording: Recording, name: str) -> dict[str, Any]:
     """How ``name`` was recorded: ``every``, ``at``, ``neurons``, ..."""
     with damaged(recording.path):
-        return dict(json.loads(recording.attributes["probes"])[name])
+        return dict(recording.probes[name])
 
 
 def events(recording: Recording) -> dict[str, tuple[Spikes, np.ndarray]]:
@@ -94,11 +94,7 @@ def events(recording: Recording) -> dict[str, tuple[Spikes, np.ndarray]]:
             neurons = np.arange(size(recording, population)) if chosen is None else np.asarray(chosen, int)
             if population in found:
                 other, others = found[population]
-                rows = {
-                    column: np.concatenate([getattr(other, column), getattr(spikes, column)])
-                    for column in ("times", "point", "batch", "ids")
-                    if getattr(spikes, column) is not None
-                }
+                rows = {name: np.concatenate([other.columns[name], more]) for name, more in spikes.columns.items()}
                 different = np.unique(np.stack(list(rows.values())), axis=1)
                 spikes = dataclasses.replace(spikes, **dict(zip(rows, different, strict=True)))
                 neurons = np.union1d(neurons, others)

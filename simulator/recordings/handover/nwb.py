@@ -10,7 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..reading import Recording, dimensions
+from ..check import dimensions
+from ..reading import Recording
 from . import common
 from .common import Copy
 
