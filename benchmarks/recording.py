@@ -123,7 +123,7 @@ def reading(folder: Path) -> dict[str, Any]:
 def main() -> None:
     quick = arguments(__doc__)
     # A multiple of the chunks that both recordings are cut into: nothing is compiled anew in a later round.
-    ticks, rows, rounds = (6400, 6000, 2) if quick else (12_800, 60_000, 5)
+    ticks, rows, rounds = (6400, 6000, 2) if quick else (32_768, 60_000, 5)
     brian2 = peer("brian2")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

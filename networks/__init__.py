@@ -1,5 +1,7 @@
 """Networks: graphs of populations, neuron models, topologies, initial weights, sources and data sets."""
 
+from .blocks import block_model, microcircuit
+from .connectomes import c_elegans
 from .datasets import (
     Dataset,
     DatasetError,
@@ -30,6 +32,7 @@ from .neurons import (
     Softmax,
 )
 from .sources import gaussian, noisy, rows_of
+from .spiking import LIF, AdaptiveLIF, AdEx, ConductanceLIF, Izhikevich, Poisson, Spiking
 from .topologies import (
     Dense,
     FixedInDegree,
@@ -38,12 +41,17 @@ from .topologies import (
     OneToOne,
     Probability,
     ReceptiveFields,
+    Spatial,
     Topology,
 )
 
 __all__ = [
+    "LIF",
+    "AdEx",
+    "AdaptiveLIF",
     "Circuit",
     "Competition",
+    "ConductanceLIF",
     "Constant",
     "Dataset",
     "DatasetError",
@@ -58,6 +66,7 @@ __all__ = [
     "Initialiser",
     "Input",
     "Integrator",
+    "Izhikevich",
     "KWinners",
     "LeakyBinary",
     "LeakyRate",
@@ -67,6 +76,7 @@ __all__ = [
     "Normal",
     "OneToOne",
     "Orthogonal",
+    "Poisson",
     "Population",
     "Probability",
     "Projection",
@@ -75,14 +85,19 @@ __all__ = [
     "ScaledSettling",
     "Settling",
     "Softmax",
+    "Spatial",
+    "Spiking",
     "Topology",
     "Uniform",
     "UnitRows",
+    "block_model",
+    "c_elegans",
     "digits",
     "fashion_mnist",
     "from_neurons",
     "gaussian",
     "japanese_vowels",
+    "microcircuit",
     "mnist",
     "noisy",
     "patches",

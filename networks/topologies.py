@@ -132,12 +132,46 @@ class ReceptiveFields(Topology):
             raise ValueError(f"radius={self.radius} must not be negative")
         near = np.ones((1, 1), bool)
         for n_pre, n_post in zip(pre, post, strict=True):
-            centre = (np.arange(n_post) + 0.5) * n_pre / n_post - 0.5
-            distance = np.abs(centre[:, None] - np.arange(n_pre)[None, :])
-            if self.wrap:
-                distance = np.minimum(distance, n_pre - distance)
-            near = np.kron(near, distance <= self.radius + 1e-9)
+            near = np.kron(near, _distances(n_pre, n_post, self.wrap) <= self.radius + 1e-9)
         return sp.csr_array(near.astype(float))
+
+
+class Spatial(Topology):
+    r"""Neurons that lie close together: each pair of a distance d with probability :math:`p\,e^{-d^2/2\sigma^2}`.
+
+    Both populations are grids (or lines) stretched over the same area, as in `ReceptiveFields`; distances are in units
+    of pre neurons. ``wrap`` joins opposite edges.
+    """
+
+    sigma: float = eqx.field(default=2.0, static=True)
+    p: float = eqx.field(default=1.0, static=True)
+    seed: int = eqx.field(default=0, static=True)
+    wrap: bool = eqx.field(default=False, static=True)
+    self_connections: bool = eqx.field(default=True, static=True)
+
+    def connect(self, pre: Shape, post: Shape) -> sp.csr_array | None:
+        if len(pre) != len(post):
+            raise ValueError(f"a spatial topology joins grids of the same dimension, not {pre} and {post}")
+        if self.sigma <= 0 or not 0 <= self.p <= 1:
+            raise ValueError(f"sigma={self.sigma} must be positive and p={self.p} a probability")
+        axes = [_distances(n_pre, n_post, self.wrap) for n_pre, n_post in zip(pre, post, strict=True)]
+        rng = np.random.default_rng(self.seed)
+        columns = []
+        for place in np.ndindex(*post):
+            near = np.ones(1)
+            for distance, k in zip(axes, place, strict=True):
+                near = np.outer(near, np.exp(-(distance[k] ** 2) / (2 * self.sigma**2))).ravel()
+            columns.append(np.flatnonzero(rng.random(near.size) < self.p * near))
+        if not self.self_connections:
+            columns = [c[c != i] for i, c in enumerate(columns)]
+        return _from_rows(columns, int(np.prod(pre)))
+
+
+def _distances(n_pre: int, n_post: int, wrap: bool) -> np.ndarray:
+    """(post, pre) along one axis, both stretched over the same length, in units of pre neurons."""
+    centre = (np.arange(n_post) + 0.5) * n_pre / n_post - 0.5
+    distance = np.abs(centre[:, None] - np.arange(n_pre)[None, :])
+    return np.minimum(distance, n_pre - distance) if wrap else distance
 
 
 def as_topology(value: Any) -> Topology:

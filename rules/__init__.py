@@ -2,6 +2,7 @@
 
 from .base import LocalRule, Rule
 from .bcm import BCM
+from .clopath2010 import Clopath2010
 from .covariance import Covariance
 from .equations import RuleError, trace
 from .foldiak import FoldiakFeedforward, FoldiakLateral, FoldiakThreshold
@@ -11,20 +12,41 @@ from .linsker1997 import LocalICA, laplace_score
 from .oja import Oja
 from .sanger import Sanger
 from .similarity_matching import SimilarityMatching, SimilarityMatchingLateral
-from .wrappers import Bounded, Dale, Decay, Every, Gated, Noisy, Normalised, Scheduled, Wrapper
+from .stdp import STDP
+from .triplet_stdp import TripletSTDP
+from .tsodyks_markram import TsodyksMarkram
+from .vogels2011 import Vogels2011
+from .wrappers import (
+    Bounded,
+    Dale,
+    Decay,
+    Eligible,
+    Every,
+    Gated,
+    Homeostatic,
+    Noisy,
+    Normalised,
+    Scheduled,
+    SoftBounded,
+    Wrapper,
+)
 
 __all__ = [
     "BCM",
+    "STDP",
     "Bounded",
+    "Clopath2010",
     "Covariance",
     "Dale",
     "Decay",
+    "Eligible",
     "Every",
     "FoldiakFeedforward",
     "FoldiakLateral",
     "FoldiakThreshold",
     "Gated",
     "Hebb",
+    "Homeostatic",
     "Infomax",
     "InfomaxHomeostatic",
     "InfomaxLateral",
@@ -40,6 +62,10 @@ __all__ = [
     "Scheduled",
     "SimilarityMatching",
     "SimilarityMatchingLateral",
+    "SoftBounded",
+    "TripletSTDP",
+    "TsodyksMarkram",
+    "Vogels2011",
     "Wrapper",
     "laplace_score",
     "trace",

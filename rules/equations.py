@@ -102,8 +102,8 @@ def trace(rule: LocalRule, part: Part = "evaluate") -> Traced:
         ) from error
     except (TypeError, AttributeError, NotImplementedError) as error:
         raise RuleError(f"{type(rule).__name__}: {error}") from error
-    inputs = tuple(_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(arguments))
-    reads = _reads(jaxpr, inputs)
+    inputs = named_leaves(arguments)
+    reads = reads_of(jaxpr, inputs)
     if part == "constrained" and jaxpr.jaxpr.outvars[0] is jaxpr.jaxpr.invars[inputs.index("w")]:
         reads = frozenset()  # no constraint
     return Traced(jaxpr, inputs, tuple(shapes), reads)
@@ -183,12 +183,19 @@ def _scalar(rule: LocalRule, name: str, value: Any) -> Any:
     return value.astype(float)
 
 
-def _name(path: tuple[Any, ...]) -> str:
-    parts = [str(getattr(key, "name", getattr(key, "key", key))) for key in path]
-    return ".".join(parts[1:] if parts[0] == "env" else parts)
+def named_leaves(arguments: Any) -> tuple[str, ...]:
+    """The leaves of a traced function's arguments by dotted names; what lies in ``env`` has no name before it."""
+
+    def name(path: tuple[Any, ...]) -> str:
+        parts = [str(getattr(key, "name", getattr(key, "key", key))) for key in path]
+        return ".".join(parts[1:] if parts[0] == "env" else parts)
+
+    return tuple(name(path) for path, _ in jax.tree_util.tree_leaves_with_path(arguments))
 
 
-def _reads(closed: ClosedJaxpr, inputs: tuple[str, ...]) -> frozenset[str]:
+def reads_of(closed: ClosedJaxpr, inputs: tuple[str, ...]) -> frozenset[str]:
+    """The inputs that an output depends on."""
+
     def apply(equation: Any, values: list[Any]) -> Any:
         union: frozenset[str] = frozenset().union(*values)
         return [union] * len(equation.outvars) if equation.primitive.multiple_results else union

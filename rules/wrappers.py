@@ -132,3 +132,67 @@ class Scheduled(Wrapper):
     def evaluate(self, env: Environment) -> tuple[Any, Fields]:
         dw, syn = self.rule.evaluate(env)
         return self.schedule(env.signals.count) * dw, syn
+
+
+class SoftBounded(Wrapper):
+    r"""Soft bounds, the multiplicative form of spike-timing-dependent plasticity: potentiation is scaled by
+    :math:`(\mathrm{high} - w)^\mu`, depression by :math:`(w - \mathrm{low})^\mu` (Gütig et al., Journal of Neuroscience
+    23:3697-3714, 2003). ``low`` and ``high`` are also hard bounds."""
+
+    low: float = 0.0
+    high: float = 1.0
+    mu: float = 1.0
+
+    def evaluate(self, env: Environment) -> tuple[Any, Fields]:
+        dw, syn = self.rule.evaluate(env)
+        room = jnp.where(dw > 0, self.high - env.w, env.w - self.low)
+        return dw * jnp.maximum(room, 1e-30) ** self.mu, syn
+
+    def constrained(self, env: Environment) -> Any:
+        return jnp.clip(self.rule.constrained(env), self.low, self.high)
+
+
+class Eligible(Wrapper):
+    r"""A third factor that comes later: the rule's changes go into an eligibility trace,
+    :math:`\tau\,\dot e = -e`, :math:`e \leftarrow e + \Delta w_{\mathrm{rule}}`, and the weight changes by
+    :math:`\Delta w = s\,e` with the broadcast signal ``signal`` (per tick). Around `STDP`: reward-modulated
+    spike-timing-dependent plasticity (Izhikevich, Cerebral Cortex 17:2443-2452, 2007; Frémaux & Gerstner, Frontiers in
+    Neural Circuits 9:85, 2016)."""
+
+    tau: float = 1.0  # seconds
+    signal: str = eqx.field(default="reward", static=True)
+
+    def __check_init__(self) -> None:
+        if "eligibility" in self.rule.init():
+            raise TypeError("Eligible cannot wrap a rule that is Eligible already")
+
+    def init(self) -> Fields:
+        return self.rule.init().replace(eligibility=0.0)
+
+    def evaluate(self, env: Environment) -> tuple[Any, Fields]:
+        dw, syn = self.rule.evaluate(env)
+        e = env.syn.eligibility * jnp.exp(-env.dt / self.tau) + dw
+        return env.signals.__getattr__(self.signal) * e, syn.replace(eligibility=e)
+
+
+class Homeostatic(Wrapper):
+    r"""Synaptic scaling: :math:`\Delta w \mathrel{+}= \eta\,(\rho_0 - \bar\rho_i)\,w\,\mathrm{dt}`, where
+    :math:`\bar\rho_i` is the post neuron's rate (spikes per second, or ``x`` / dt), low-passed with ``tau``. All
+    synapses of a cell are scaled alike (Turrigiano et al., Nature 391:892-896, 1998; van Rossum, Bi & Turrigiano,
+    Journal of Neuroscience 20:8812-8821, 2000)."""
+
+    eta: float = 0.1  # per second and Hz
+    rate: float = 5.0  # rho_0, Hz
+    tau: float = 1.0  # seconds
+
+    def __check_init__(self) -> None:
+        if "rate" in self.rule.init():
+            raise TypeError("Homeostatic cannot wrap a rule that has a state called rate")
+
+    def init(self) -> Fields:
+        return self.rule.init().replace(rate=self.rate)
+
+    def evaluate(self, env: Environment) -> tuple[Any, Fields]:
+        dw, syn = self.rule.evaluate(env)
+        rate = env.syn.rate + (env.post.x / env.dt - env.syn.rate) * -jnp.expm1(-env.dt / self.tau)
+        return dw + self.eta * (self.rate - rate) * env.w * env.dt, syn.replace(rate=rate)

@@ -4,7 +4,8 @@ Networks are networkx graphs, learning rules are functions of one synapse, recor
 """
 
 from . import networks, probes, rules
-from .errors import RecordingError, SimulationError
+from .brian import brian2_script, to_brian2
+from .errors import ExportError, RecordingError, SimulationError
 from .locality import Locality, locality
 from .network import Model, Network, State
 from .networks import Fields, NetworkError
@@ -20,6 +21,7 @@ from .rules import Rule, RuleError
 from .simulator import Simulator, sweep
 
 __all__ = [
+    "ExportError",
     "Fields",
     "Locality",
     "Model",
@@ -35,6 +37,7 @@ __all__ = [
     "SimulationError",
     "Simulator",
     "State",
+    "brian2_script",
     "diff",
     "export",
     "locality",
@@ -44,6 +47,7 @@ __all__ = [
     "resume",
     "rules",
     "sweep",
+    "to_brian2",
     "to_neo",
     "to_networkx",
     "to_nwb",

@@ -7,3 +7,7 @@ class SimulationError(RuntimeError):
 
 class RecordingError(RuntimeError):
     """A recording cannot be made, written or read; the message names the file and the remedy."""
+
+
+class ExportError(ValueError):
+    """A network cannot be expressed in another simulator's or format's terms; the message names what cannot."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ.pop("COLUMNS", None)  # that of the terminal, which pytest's workers set: tables are cut to it
 
 import equinox as eqx
 import hypothesis

@@ -16,7 +16,7 @@ import numpy as np
 OBJECTS = 100_000  # more than any network has
 RATIO = 1100  # the most that deflate can have packed into a byte, and some
 SMALL = 2**20  # bytes that a dataset may claim to hold without having them on disk
-READ = 2**26  # bytes of a dataset that are read to see whether HDF5 can
+READ = 2**22  # bytes at either end of a dataset that are read to see whether HDF5 can
 REF = h5py.Reference
 
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import os
 import queue
 import re
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 AXES = ("point", "batch", "neuron", "post", "pre", "synapse", "spike")
 QUEUE = 4  # chunks that may wait for the disk
+NICE = 10  # of the thread that writes
 
 
 @dataclass(frozen=True)
@@ -302,6 +305,8 @@ class FileSink:
     # Called in the thread
 
     def _work(self) -> None:
+        if sys.platform == "linux":  # the run needs every core: who writes takes what it leaves
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         self._flushed = time.monotonic(), 0
         while True:
             try:

@@ -116,7 +116,7 @@ class Store:
             names = (column.clock, *(axis for axis, _ in column.axes))
             shape = tuple(len(coordinates) for _, coordinates in column.axes)
             row = max(int(np.prod(shape)) * column.dtype.itemsize, 1)
-            rows = self._chunk or max(1, min(4096, CHUNK_BYTES // row))
+            rows = self._chunk or min(4096, 2 ** max(0, (CHUNK_BYTES // row).bit_length() - 1))
             data = self._growing(group, column.label, names, shape, column.dtype, rows, self._compression)
             _label(data, column.described)
         if state is not None:
@@ -276,10 +276,22 @@ def flattened(state: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _extend(data: h5py.Dataset, rows: Any) -> None:
-    if len(rows):
-        old = len(data)
-        data.resize(old + len(rows), axis=0)
-        data[old:] = rows
+    """Add ``rows``; of uncompressed data whole chunks go past HDF5's own copy of them."""
+    if not len(rows):
+        return
+    old, step = len(data), data.chunks[0]
+    data.resize(old + len(rows), axis=0)
+    first = min(-(-old // step) * step, old + len(rows))
+    last = first
+    if data.compression is None and rows.dtype == data.dtype:
+        rows = np.ascontiguousarray(rows)
+        while last + step <= old + len(rows):
+            data.id.write_direct_chunk((last,) + (0,) * (data.ndim - 1), rows[last - old : last - old + step])
+            last += step
+    if first > old:
+        data[old:first] = rows[: first - old]
+    if last < old + len(rows):
+        data[last:] = rows[last - old :]
 
 
 def _dimension(group: h5py.Group, name: str, length: int) -> None:

@@ -1,0 +1,355 @@
+"""Brian2 does the same ticks: fields and weights to 1e-12, spikes one by one."""
+
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+from conftest import probe
+from hypothesis import given, settings, strategies as st
+
+from engrax import ExportError, Fields, Rule, Simulator, brian2_script, locality, networks as nets, rules, to_brian2
+
+b2 = pytest.importorskip("brian2")
+b2.prefs.codegen.target = "numpy"
+TICKS = 40
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")  # Brian2's use of pyparsing
+
+
+def arrays(seed: int, *shape: int, low: float = -1.0, high: float = 1.0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(low, high, shape)
+
+
+def same(
+    net: nx.MultiDiGraph,
+    drive: dict[str, Any],
+    signals: dict[str, Any] | None = None,
+    *,
+    ticks: int = TICKS,
+    dt: float = 1e-3,
+    tolerance: float = 1e-12,
+) -> dict[str, np.ndarray]:
+    """Run both; compare every field of every population and projection after every tick. Returns engrax's samples."""
+    sim = Simulator(net, seed=3, dt=dt)
+    brian = to_brian2(sim, drive, signals)
+    fields = [
+        f"{name}.{f}"
+        for name, state in sim.state.neurons.items()
+        for f in sim.network.circuit.populations[name].neuron.init()
+    ]
+    fields += [f"{name}.{f}" for name in sim.state.synapses for f in sim._fields_of(name)]
+    monitors = {}
+    for name in fields:
+        owner, _, label = name.rpartition(".")
+        owner = owner.replace("->", "_")
+        monitor = b2.StateMonitor(brian[owner], label, record=True, when="end", order=100, dt=dt * b2.second)
+        brian.add(monitor)
+        monitors[name] = monitor, label
+    brian.run(ticks * dt * b2.second)
+    found = sim.run(drive, signals=signals, ticks=ticks, record=dict.fromkeys(fields, 1))
+    for name, (monitor, label) in monitors.items():
+        theirs = np.asarray(getattr(monitor, label)).T
+        ours = found[name]
+        if ours.ndim == 3:  # a dense projection, which Brian2 numbers by pre neuron
+            ours = ours.transpose(0, 2, 1).reshape(len(ours), -1)
+        np.testing.assert_allclose(theirs, ours, rtol=tolerance, atol=tolerance, err_msg=name)
+    return found
+
+
+NEURONS: dict[str, nets.Neuron] = {
+    "Linear": nets.Linear(bias=0.1), "Rate": nets.Rate(bias=np.linspace(-0.5, 0.5, 4)), "LeakyRate": nets.LeakyRate(),
+    "Settling": nets.Settling(leak=0.2), "ScaledSettling": nets.ScaledSettling(leak=0.2),
+    "LeakyBinary": nets.LeakyBinary(), "Integrator": nets.Integrator(rate=0.1), "Constant": nets.Constant(0.7),
+    "Input": nets.Input(), "LIF": nets.LIF(), "ConductanceLIF": nets.ConductanceLIF(),
+    "AdaptiveLIF": nets.AdaptiveLIF(), "Izhikevich": nets.Izhikevich(), "AdEx": nets.AdEx(),
+}  # fmt: skip
+
+
+def test_every_neuron_is_tried() -> None:
+    known = {name for name in nets.__all__ if inspect.isclass(c := getattr(nets, name)) and issubclass(c, nets.Neuron)}
+    assert known - {"Neuron", "Spiking", "Poisson"} == set(NEURONS)
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_neurons(name: str) -> None:
+    """With drive on every port, and a projection to it and from it."""
+    neuron = NEURONS[name]
+    net = nx.MultiDiGraph()
+    net.add_node("source", neuron=nets.Input(), size=3)
+    net.add_node("cell", neuron=neuron, size=4)
+    net.add_node("sink", neuron=nets.Linear(), size=2)
+    spiking = isinstance(neuron, nets.Spiking)
+    dt, scale = (1e-4, 30.0) if spiking else (1e-3, 1.0)
+    drive = {"source": scale * arrays(0, 400 if spiking else TICKS, 3, low=0.0 if spiking else -1.0)}
+    if neuron.ports:
+        net.add_edge("source", "cell", port=neuron.ports[-1], weights=nets.Uniform(0.5, 1.0))
+    net.add_edge("cell", "sink")
+    if neuron.loads:
+        net.add_edge("cell", "cell", port="lateral", delay=1)
+    found = same(net, drive, ticks=len(drive["source"]), dt=dt, tolerance=1e-10 if spiking else 1e-12)
+    if spiking:
+        assert 0 < found["cell.x"].sum() < found["cell.x"].size
+
+
+MADE: dict[str, Any] = {
+    "Bounded": rules.Bounded(rules.Hebb(eta=0.1), low=-0.2, high=0.2), "Dale": rules.Dale(rules.Hebb(eta=0.1)),
+    "Normalised": rules.Normalised(rules.Hebb(eta=0.1)), "Decay": rules.Decay(rules.Hebb(eta=0.1), rate=0.1),
+    "Gated": rules.Gated(rules.Hebb(eta=0.1)), "Every": rules.Every(rules.Hebb(eta=0.1), n=3),
+    "Scheduled": rules.Scheduled(rules.Hebb(eta=0.1), schedule=lambda count: 0.9**(0.5 * count)),
+    "SoftBounded": rules.SoftBounded(rules.Hebb(eta=0.1), low=-2.0, high=2.0, mu=0.5),
+    "Eligible": rules.Eligible(rules.STDP()), "Homeostatic": rules.Homeostatic(rules.STDP()),
+}  # fmt: skip
+TIMED = ("STDP", "TripletSTDP", "Vogels2011", "TsodyksMarkram", "Clopath2010", "Eligible")
+REFUSED = {"Sanger": "sums over a pre neuron's synapses"}
+
+
+def listed() -> list[str]:
+    classes = {name: getattr(rules, name) for name in rules.__all__ if inspect.isclass(getattr(rules, name))}
+    abstract = {"LocalRule", "Rule", "Wrapper", "Noisy"}
+    return [name for name, c in classes.items() if issubclass(c, rules.LocalRule) and name not in abstract]
+
+
+@pytest.mark.parametrize("name", listed())
+def test_rules(name: str) -> None:
+    """Every field that the rule reads is driven from outside; the pre neurons are heard two ticks late."""
+    rule = MADE.get(name) or getattr(rules, name)()
+    reads = {read.partition(".")[::2] for read in locality(rule).reads}
+    fields = frozenset({field for group, field in reads if group in ("pre", "post")} | {"x"})
+    net = nx.MultiDiGraph()
+    net.add_node("a", neuron=probe(fields), size=3)
+    net.add_node("b", neuron=probe(fields), size=4)
+    low = 0.1 if name == "TsodyksMarkram" else -0.3
+    net.add_edge("a", "b", rule=rule, delay=2, weights=nets.Uniform(low, 0.3))
+    drive = {}
+    for number, (cell, size) in enumerate((("a", 3), ("b", 4))):
+        for port in ("x_in", *sorted(fields - {"x"})):
+            values = arrays(10 * number + len(drive), TICKS, size)
+            if port == "x_in" and name in TIMED:
+                values = np.where(values > 0.5, 1.0, 0.0)
+            drive[f"{cell}.{port}"] = 60 * values if port == "v" else values
+    names = {field for group, field in reads if group == "signals"} - {"tick", "count"}
+    signals = {signal: arrays(99, TICKS) for signal in sorted(names)}
+    if name in REFUSED:
+        with pytest.raises(ExportError, match=REFUSED[name]):
+            to_brian2(net, drive, signals)
+        return
+    found = same(net, drive, signals)
+    assert np.ptp(found["a->b.w"], axis=0).max() > 0
+
+
+def network_of_lif(rule: Any = None, n: int = 60) -> nx.MultiDiGraph:
+    """A recurrent network in the proportions of CUBA, driven by its own resting potential."""
+    net = nx.MultiDiGraph()
+    net.add_node("e", neuron=nets.LIF(), size=4 * n // 5)
+    net.add_node("i", neuron=nets.LIF(), size=n // 5)
+    for pre, sign, port in (("e", 1.6, "excitatory"), ("i", -9.0, "inhibitory")):
+        for number, post in enumerate(("e", "i")):
+            own = {"rule": rule if pre == post == "e" else None, "topology": nets.Probability(0.2, seed=number)}
+            net.add_edge(pre, post, port=port, weights=nets.Fixed(sign), delay=1 + 3 * number, **own)
+    return net
+
+
+def test_spike_for_spike_with_plasticity_and_delays() -> None:
+    rule = rules.Bounded(rules.STDP(a_plus=0.1, a_minus=0.105), low=0.0, high=3.0)
+    drive = {"e": arrays(5, 1500, 48, low=0.0, high=4.0)}
+    found = same(network_of_lif(rule), drive, ticks=1500, dt=1e-4, tolerance=1e-9)
+    assert found["e.x"].sum() > 100
+    assert np.ptp(found["e->e.w"][-1]) > 0.01
+
+
+@st.composite
+def networks(draw: Any) -> tuple[nx.MultiDiGraph, dict[str, Any], float]:
+    """Populations, projections, delays, rules and drive drawn at random."""
+    spiking = draw(st.booleans())
+    kinds = [
+        name for name, n in NEURONS.items() if isinstance(n, nets.Spiking) == spiking and name not in ("Input", "Rate")
+    ]
+    sizes = {name: draw(st.integers(1, 5)) for name in "abc"[: draw(st.integers(1, 3))]}
+    net = nx.MultiDiGraph()
+    net.add_node("source", neuron=nets.Input(), size=2)
+    for name, size in sizes.items():
+        net.add_node(name, neuron=NEURONS[draw(st.sampled_from(kinds))], size=size)
+    local: list[Any] = [
+        None,
+        rules.Oja(eta=0.05),
+        rules.Bounded(rules.Hebb(eta=0.01), low=-1.0, high=1.0),
+        rules.STDP(),
+    ]
+    local += [rules.Bounded(rules.Vogels2011(), low=0.0), rules.Homeostatic(rules.TripletSTDP())]
+    drive = {
+        "source": (40.0 if spiking else 1.0) * arrays(draw(st.integers(0, 99)), 60, 2, low=0.0 if spiking else -1.0)
+    }
+    for name in sizes:
+        ports = net.nodes[name]["neuron"].ports
+        net.add_edge(
+            "source", name, weights=nets.Uniform(0.1, 1.0), **({"port": draw(st.sampled_from(ports))} if ports else {})
+        )
+        if not ports:
+            net.remove_edge("source", name)
+    if not net.out_degree("source"):
+        net.remove_node("source")
+        drive = {}
+    for number in range(draw(st.integers(1, 4))):
+        pre, post = draw(st.sampled_from(sorted(sizes))), draw(st.sampled_from(sorted(sizes)))
+        if ports := net.nodes[post]["neuron"].ports:
+            own = {"topology": draw(st.sampled_from([nets.Dense(), nets.FixedInDegree(1, seed=number)]))}
+            own |= {"delay": draw(st.integers(1, 4)), "port": draw(st.sampled_from(ports))}
+            own |= {"rule": draw(st.sampled_from(local)), "weights": nets.Uniform(-0.2, 0.5)}
+            net.add_edge(pre, post, name=f"p{number}", **own)
+    for name in [name for name in sizes if net.degree(name) == 0]:
+        net.remove_node(name)
+    return net, drive, 1e-4 if spiking else 1e-3
+
+
+@given(networks())
+@settings(max_examples=15)
+def test_networks_drawn_at_random(drawn: tuple[nx.MultiDiGraph, dict[str, Any], float]) -> None:
+    net, drive, dt = drawn
+    if net.number_of_edges():
+        same(net, drive, ticks=60, dt=dt, tolerance=1e-9)
+
+
+def test_a_rule_and_a_neuron_of_ones_own() -> None:
+    class Saturating(nets.Neuron):
+        ports: ClassVar = ("drive",)
+        gain: float = 2.0
+
+        def init(self) -> Fields:
+            return Fields(x=0.2, slow=0.0)
+
+        def step(self, state: Fields, ports: Fields, dt: float) -> Fields:
+            slow = state.slow + dt / 0.01 * (ports.drive - state.slow)
+            return Fields(
+                x=jnp.where(slow > 0, jnp.log1p(self.gain * jnp.abs(slow)), jnp.minimum(slow, -0.1)), slow=slow
+            )
+
+    class Own(Rule):
+        def init(self) -> Fields:
+            return Fields(last=0.0, mean=1.0)
+
+        def update(self, w: Any, pre: Any, post: Any, syn: Any, signals: Any) -> Any:
+            mean = 0.9 * syn.mean + 0.1 * jnp.sqrt(pre.x**2 + 1)
+            return signals.gain * (post.x - syn.last) * pre.x / mean, Fields(last=post.x, mean=mean)
+
+    net = nx.MultiDiGraph(signals={"gain": "b"})
+    net.add_node("a", neuron=Saturating(), size=3)
+    net.add_node("b", neuron=Saturating(gain=1.0), size=2)
+    net.add_edge("a", "b", rule=Own())
+    net.add_edge("b", "a", delay=1)
+    same(net, {"a": arrays(1, TICKS, 3)})
+
+
+def test_a_network_that_has_run_is_gone_on_with() -> None:
+    net = nx.MultiDiGraph()
+    net.add_node("in", neuron=nets.Input(), size=3)
+    net.add_node("out", neuron=nets.LeakyRate(), size=2)
+    net.add_edge("in", "out", rule=rules.Every(rules.Oja(eta=0.1), n=3), delay=3)
+    values = arrays(0, 50, 3)
+    sim = Simulator(net)
+    sim.run({"in": values[:20]})
+    brian = to_brian2(sim, {"in": values[20:]})
+    brian.run(30 * b2.ms)
+    sim.run({"in": values[20:]})
+    np.testing.assert_allclose(brian["in_out"].w[:], np.asarray(sim.params["in->out"].w).T.ravel(), rtol=1e-12)
+
+
+def test_poisson_neurons_have_their_rate() -> None:
+    net = nx.MultiDiGraph()
+    net.add_node("p", neuron=nets.Poisson(rate=50.0), size=1000)
+    net.add_node("out", neuron=nets.LIF(), size=1)
+    net.add_edge("p", "out", weights=0.0)
+    b2.seed(1)
+    brian = to_brian2(net)
+    monitor = b2.SpikeMonitor(brian["p"])
+    brian.add(monitor)
+    brian.run(1 * b2.second)
+    assert abs(monitor.num_spikes - 50_000) < 5 * 50_000**0.5
+
+
+def refusals() -> list[tuple[str, Any, str]]:
+    def base(neuron: nets.Neuron | None = None, **edge: Any) -> nx.MultiDiGraph:
+        net = nx.MultiDiGraph()
+        net.add_node("a", neuron=nets.Input(), size=2)
+        net.add_node("b", neuron=neuron or nets.Linear(), size=2)
+        net.add_edge("a", "b", **edge)
+        return net
+
+    class Erf(Rule):
+        def update(self, pre: Any) -> Any:
+            return jax.scipy.special.erf(pre.x)
+
+    winners = nets.Linear(lateral=nets.KWinners(1))
+    batched = Simulator(base())
+    batched.run({"a": np.zeros((1, 4, 2))})
+    return [
+        (r"population 'b' \(Linear\): KWinners looks at the whole population", lambda: to_brian2(base(winners)), ""),
+        (r"projection 'a->b' \(Erf\) uses 'erf', which Brian2 cannot express", lambda: to_brian2(base(rule=Erf())), ""),
+        ("'a->b' lives in some phases only", lambda: to_brian2(base(phases={"sense"})), ""),
+        ("one copy", lambda: to_brian2(batched), ""),
+        ("a number, or an array", lambda: to_brian2(base(), {"a": lambda index, key: jnp.zeros(2)}), ""),
+        (r"rows of shape \(3,\); it needs \(2,\)", lambda: to_brian2(base(), {"a": np.zeros((5, 3))}), ""),
+        ("reads signals.reward, which nothing sends", lambda: to_brian2(base(rule=rules.Gated(rules.Hebb()))), ""),
+        ("a script's name ends in .py", lambda: brian2_script(base(), "x.txt"), ""),
+        ("cannot be written", lambda: brian2_script(base(), "/nowhere/x.py"), ""),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_what_brian2_cannot_do_is_said(number: int) -> None:
+    message, attempt, _ = refusals()[number]
+    with pytest.raises(ExportError, match=message):
+        attempt()
+
+
+def test_spikes_under_way_are_told() -> None:
+    net = network_of_lif()
+    sim = Simulator(net, dt=1e-4)
+    sim.run({"e": np.full((1, 48), 1e5)})
+    with pytest.raises(ExportError, match="spikes are under way"):
+        to_brian2(sim)
+
+
+RUN = """
+import sys
+import numpy as np
+import brian2
+{set_up}
+sys.path.insert(0, {folder!r})
+from script import network, tick
+from brian2 import SpikeMonitor
+monitor = SpikeMonitor(network["e"])
+network.add(monitor)
+network.run(1500 * tick)
+np.savez({out!r}, i=np.asarray(monitor.i), t=np.round(np.asarray(monitor.t / tick)).astype(int))
+"""
+
+
+@pytest.mark.parametrize("target", ["numpy", "standalone"])
+def test_the_script_runs_by_itself(tmp_path: Path, target: str) -> None:
+    """Also in C++ standalone mode, spike for spike."""
+    if target == "standalone" and not any(os.access(Path(p) / "g++", os.X_OK) for p in os.environ["PATH"].split(":")):
+        pytest.skip("standalone mode needs g++")
+    net, drive = network_of_lif(rules.Bounded(rules.STDP(), low=0.0)), {"e": arrays(5, 1500, 48, low=0.0, high=4.0)}
+    brian2_script(net, tmp_path / "script.py", drive, ticks=1500, dt=1e-4, seed=3)
+    text = (tmp_path / "script.py").read_text()
+    assert "e_e.run_regularly" in text
+    assert max(map(len, text.splitlines())) < 300
+    build = f"brian2.set_device('cpp_standalone', directory={str(tmp_path / 'build')!r})"
+    set_up = build if target == "standalone" else "brian2.prefs.codegen.target = 'numpy'"
+    out = tmp_path / "spikes.npz"
+    code = RUN.format(set_up=set_up, folder=str(tmp_path), out=str(out))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    ours = Simulator(net, seed=3, dt=1e-4).run(drive, record={"e.x": 1})["e.x"]
+    theirs = np.load(out)
+    assert len(theirs["i"]) > 100
+    assert sorted(zip(theirs["t"], theirs["i"], strict=True)) == [tuple(pair) for pair in np.argwhere(ours)]
