@@ -176,8 +176,8 @@ class Eligible(Wrapper):
 
 
 class Homeostatic(Wrapper):
-    r"""Synaptic scaling: :math:`\Delta w \mathrel{+}= \eta\,(\rho_0 - \bar\rho_i)\,w\,\mathrm{dt}`, where
-    :math:`\bar\rho_i` is the post neuron's rate (spikes per second, or ``x`` / dt), low-passed with ``tau``. All
+    r"""Synaptic scaling: :math:`\Delta w \mathrel{+}= \eta\,(\rho_0 - \rho_i)\,w\,\mathrm{dt}`, where
+    :math:`\rho_i` is the post neuron's rate (spikes per second, or ``x`` / dt), low-passed with ``tau``. All
     synapses of a cell are scaled alike (Turrigiano et al., Nature 391:892-896, 1998; van Rossum, Bi & Turrigiano,
     Journal of Neuroscience 20:8812-8821, 2000)."""
 

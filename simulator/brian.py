@@ -95,7 +95,7 @@ def brian2_script(
             "", 'if __name__ == "__main__":', f'    network.run({ticks} * tick, report="text")', ""]  # fmt: skip
     try:
         path.write_text("\n".join(text))
-        np.savez_compressed(data, **script.arrays)
+        np.savez_compressed(data, **script.arrays)  # type: ignore[arg-type]
     except OSError as error:
         raise ExportError(f"{path} cannot be written: {error.strerror or error}") from error
 

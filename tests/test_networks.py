@@ -927,3 +927,63 @@ def test_noise_of_neurons() -> None:
         centred = x - mean
         assert abs((centred[1:] * centred[:-1]).mean()) < 4 * variance / (count - 100) ** 0.5  # ticks are independent
         assert abs((centred[:, 1:] * centred[:, :-1]).mean()) < 4 * variance / (count - 50) ** 0.5  # neurons too
+
+
+def test_the_worm_has_300_neurons() -> None:
+    worm = nets.c_elegans()
+    assert worm.number_of_nodes() == 300
+    assert worm.size(weight="weight") == 6509
+    assert sum(t == "GABA" for _, t in worm.nodes(data="transmitter")) == 26
+    signed = nets.c_elegans(signed=True)
+    assert all(w < 0 for _, _, w in signed.out_edges("DD1", data="weight"))
+    assert signed.edges["AVAL", "AS11"]["weight"] == worm.edges["AVAL", "AS11"]["weight"] == 4
+    assert "LegacyBodyWallMuscles" in nets.c_elegans(muscles=True)
+    gaps = nets.c_elegans("electrical")
+    assert not gaps.is_directed()
+    assert gaps.has_edge("AS10", "AVAL")
+    with pytest.raises(ValueError, match="'chemical' or 'electrical'"):
+        nets.c_elegans("optical")  # type: ignore[arg-type]
+    net = nets.from_neurons(worm, neuron=nets.LeakyRate(), delay=1)
+    assert Simulator(net).params["neurons->neurons"].w.sum() == 6509
+
+
+def test_block_models_have_the_probabilities_of_their_table() -> None:
+    net = nets.block_model(
+        {"E": 300, "I": 100}, [[0.1, 0.3], [0.0, 0.2]], nets.LIF(), seed=3, delay=1,
+        weights=lambda pre, post: 1.0 if pre == "E" else -4.0, port=lambda pre, post: "excitatory",
+    )  # fmt: skip
+    assert sorted(net.edges()) == [("E", "E"), ("I", "E"), ("I", "I")]
+    sim = Simulator(net)
+    for name, n, p, w in (("E->E", 90_000, 0.1, 1), ("I->E", 30_000, 0.3, -4), ("I->I", 10_000, 0.2, -4)):
+        assert abs(len(sim.synapses(name)[0]) - n * p) < 5 * (n * p * (1 - p)) ** 0.5
+        assert (np.asarray(sim.params[name].w) == w).all()
+    with pytest.raises(NetworkError, match=r"shape \(1, 2\); 2 populations need \(2, 2\)"):
+        nets.block_model({"E": 3, "I": 1}, [[0.1, 0.3]], nets.LIF())
+    with pytest.raises(NetworkError, match=r"from 'I' to 'E' is 2\.0, which is no probability"):
+        nets.block_model({"E": 3, "I": 1}, [[0.1, 2.0], [0, 0]], nets.LIF())
+    column = nets.microcircuit(nets.LIF(), scale=0.01, delay=1)
+    assert sum(size for _, size in column.nodes(data="size")) == pytest.approx(771.69, abs=5)
+    assert column.number_of_edges() == 8 * 8 - 9
+
+
+def test_spatial_wiring_falls_off_as_a_gaussian() -> None:
+    for wrap in (False, True):
+        matrix = nets.Spatial(sigma=2.0, p=0.8, seed=1, wrap=wrap).connect((40, 40), (40, 40))
+        assert matrix is not None
+        post, pre = (np.array(np.divmod(ids, 40)) for ids in matrix.nonzero())
+        apart = np.abs(post - pre)
+        if wrap:
+            apart = np.minimum(apart, 40 - apart)
+        for dx, dy in ((0, 0), (1, 0), (2, 2), (5, 0)):
+            pairs = (40 if wrap else 40 - dx) * (40 if wrap else 40 - dy) * (2 if dx else 1) * (2 if dy else 1)
+            p = 0.8 * np.exp(-(dx**2 + dy**2) / 8)
+            found = ((apart[0] == dx) & (apart[1] == dy)).sum()
+            assert abs(found - pairs * p) < 5 * (pairs * p) ** 0.5
+    alone = nets.Spatial(sigma=1.0, self_connections=False).connect((9,), (9,))
+    assert alone is not None
+    assert alone.diagonal().sum() == 0
+    for bad in ({"sigma": 0.0}, {"p": 2.0}):
+        with pytest.raises(ValueError, match="must be positive"):
+            nets.Spatial(**bad).connect((3,), (3,))
+    with pytest.raises(ValueError, match="same dimension"):
+        nets.Spatial().connect((3,), (3, 3))
