@@ -57,9 +57,10 @@ class LIF(Spiking):
     threshold: float = -50.0
     reset: float = -60.0
     refractory: float = 0.005  # seconds
+    start: float = -60.0  # v at tick 0
 
     def init(self) -> Fields:
-        return Fields(x=0.0, v=self.reset, g_e=0.0, g_i=0.0, wait=0.0)
+        return Fields(x=0.0, v=self.start, g_e=0.0, g_i=0.0, wait=0.0)
 
     def step(self, state: Fields, ports: Fields, dt: float) -> Fields:
         g_e, g_i = state.g_e + ports.excitatory, state.g_i + ports.inhibitory
@@ -98,9 +99,10 @@ class ConductanceLIF(Spiking):
     threshold: float = -50.0
     reset: float = -60.0
     refractory: float = 0.005  # seconds
+    start: float = -60.0  # v at tick 0
 
     def init(self) -> Fields:
-        return Fields(x=0.0, v=self.reset, g_e=0.0, g_i=0.0, wait=0.0)
+        return Fields(x=0.0, v=self.start, g_e=0.0, g_i=0.0, wait=0.0)
 
     def step(self, state: Fields, ports: Fields, dt: float) -> Fields:
         g_e, g_i = state.g_e + ports.excitatory, state.g_i + ports.inhibitory

@@ -4,10 +4,10 @@ The unit of a run is a tick, or a trial where phases are given. A field that is 
 loop level at which it is due and by no other, so that sparse samples of large arrays cost nothing in between.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
-from math import gcd
 from typing import Any
 
 import equinox as eqx
@@ -20,6 +20,8 @@ from .network import Model, Network, State, named_key
 from .networks.fields import Fields
 from .probes import Probe
 from .protocol import RUN, Phase
+
+SMALL = 2**14  # numbers in a sample that is put together with others
 
 Target = tuple[str, str]  # (population, port)
 Source = Callable[[Any, Any], Any]  # (index, key) -> ([batch,] n)
@@ -217,8 +219,7 @@ def chunk(
                 state, out = body(model, state, jax.tree.map(lambda row: row[0], rows))
             else:
                 split = rows if straight else jax.tree.map(lambda row: row.reshape(repeats, -1, *row.shape[1:]), rows)
-                state, out = jax.lax.scan(lambda s, r: body(model, s, r), state, split, length=repeats)
-                out = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
+                state, out = _scan(lambda s, r: body(model, s, r), state, split, repeats)
             emitted = {sample.key: read(state, before, sample) for sample in due}
             return state, {**out, **jax.tree.map(lambda a: a[None], emitted)}
 
@@ -227,13 +228,37 @@ def chunk(
     return climb(len(ladder) - 1)
 
 
+def _scan(body: Callable[[State, Any], tuple[State, dict[str, Any]]], state: State, rows: Any, length: int) -> Any:
+    """``jax.lax.scan`` of a body whose outputs have a time axis already. Small ones travel as one array: to write each
+    into its place costs XLA more than the writing."""
+    shapes: dict[Any, dict[str, tuple[int, ...]]] = {}  # of the small ones, by type
+
+    def packing(state: State, row: Any) -> tuple[State, Any]:
+        state, out = body(state, row)
+        for name, value in out.items():
+            if isinstance(value, jax.Array) and value.shape[0] == 1 and value.size <= SMALL:
+                shapes.setdefault(value.dtype, {})[name] = value.shape[1:]
+        return state, (
+            {kind: jnp.concatenate([out.pop(name).ravel() for name in named]) for kind, named in shapes.items()},
+            out,
+        )
+
+    state, (packed, out) = jax.lax.scan(packing, state, rows, length=length)
+    out = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
+    for kind, named in shapes.items():
+        ends = np.cumsum([math.prod(shape) for shape in named.values()])[:-1]
+        for (name, shape), part in zip(named.items(), jnp.split(packed[kind], ends, axis=1), strict=True):
+            out[name] = part.reshape(-1, *shape)
+    return state, out
+
+
 def levels(periods: Mapping[str, int], start: int, units: int) -> dict[str, int]:
     """For each key due every ``period`` units, counted from unit 0, the level at which to emit it in a stretch of
     ``units`` units from ``start``: the coarsest ladder of divisors that meets every due time."""
     chosen: dict[str, int] = {}
     rung = units
     for key, period in sorted(periods.items(), key=lambda item: -item[1]):
-        rung = reduce(gcd, (period, start, rung)) or 1
+        rung = reduce(math.gcd, (period, start, rung)) or 1
         chosen[key] = rung
     return chosen
 

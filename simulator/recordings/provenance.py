@@ -198,7 +198,7 @@ class Known:
         self._recording = recording
         public = [getattr(package, name) for package in (networks, rules) for name in package.__all__]
         public += [Probe, probes.Mean, probes.Norm, probes.UpdateNorm, probes.Histogram, *SOURCES]
-        self._classes = {c.__name__: c for c in public if inspect.isclass(c)}
+        self._classes = {c.__name__: c for c in public if inspect.isclass(c) and not inspect.isabstract(c)}
         self._functions = {name_of(f): f for f in (*ACTIVATIONS, rules.laplace_score)}
         for thing in known:
             (self._classes if inspect.isclass(thing) else self._functions)[name_of(thing)] = thing
