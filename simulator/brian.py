@@ -24,6 +24,7 @@ from .network import COUNTERS
 from .networks import Spiking
 from .networks.fields import parameters
 from .networks.graph import Projection
+from .networks.sources import Steady
 from .recordings.provenance import state_arrays
 from .rules.equations import Traced, inline
 from .simulator import Simulator
@@ -196,6 +197,8 @@ class _Script:
 
     def _over_time(self, owner: str, name: str, value: Any, row: tuple[int, ...]) -> str:
         """An expression of the moment: a number, or a row of an array."""
+        if isinstance(value, Steady):  # what a recording keeps of a number
+            value = float(value.value)
         if not isinstance(value, (int, float, np.ndarray, list)):
             raise ExportError(f"{owner}: Brian2 gets a number, or an array with one row per tick")
         array = np.asarray(value, float)

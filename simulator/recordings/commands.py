@@ -161,8 +161,27 @@ def watch(file: Path, every: float, once: bool) -> None:
 @click.argument("fields", nargs=-1, metavar="[FIELD]...")
 @click.option("--ticks", metavar="FIRST:LAST", help="Only samples from tick FIRST up to, without, LAST.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
-def export(file: Path, out: Path, fields: tuple[str, ...], ticks: str | None, overwrite: bool) -> None:
-    """Write fields as a table: OUT.csv, OUT.parquet or OUT.npz."""
+@KNOWN
+@ANYWAY
+def export(
+    file: Path,
+    out: Path,
+    fields: tuple[str, ...],
+    ticks: str | None,
+    overwrite: bool,
+    modules: tuple[Path, ...],
+    anyway: bool,
+) -> None:
+    """Write fields as a table (OUT.csv, OUT.parquet, OUT.npz), or the recorded run as a Brian2 script (OUT.py)."""
+    if out.suffix == ".py":
+        from .handover.brian2 import recorded_script
+
+        if fields or ticks:
+            raise UserError(f"{out}: a script has the whole network: leave fields and --ticks out")
+        with short_errors(UserError):
+            recorded_script(file, out, known=_known(modules), strict=not anyway, overwrite=overwrite)
+        click.echo(str(out))
+        return
     from .export import export as write
 
     try:
