@@ -9,6 +9,7 @@ spiked in tick n with a refractory time of R ticks keeps its potential until tic
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 
 from .fields import Fields
 from .neurons import Neuron, Noise
@@ -25,10 +26,6 @@ def _waited(wait: Any) -> Any:
     return jnp.maximum(wait - 1, 0)
 
 
-def _spent(wait: Any, spike: Any, refractory: Any, dt: float) -> Any:
-    return jnp.where(spike, jnp.round(refractory / dt), wait)
-
-
 def _charge(tau: Any, tau_synapse: Any, dt: float) -> Any:
     r"""How much a current that decays with ``tau_synapse`` moves a membrane with ``tau`` within a tick."""
     close = jnp.abs(tau - tau_synapse) < 1e-6 * tau
@@ -37,7 +34,27 @@ def _charge(tau: Any, tau_synapse: Any, dt: float) -> Any:
     return jnp.where(close, dt / tau * decayed, tau_synapse * (jnp.exp(-dt / tau_synapse) - decayed) / apart)
 
 
-class LIF(Spiking):
+class Exponential(Spiking):
+    """A spiking neuron with two synaptic variables that jump by what arrives and decay exponentially."""
+
+    tau_excitatory: float = 0.005  # seconds
+    tau_inhibitory: float = 0.01
+    reset: float = -60.0  # mV
+    refractory: float = 0.005  # seconds
+
+    def _after(self, spike: Any, v: Any, g_e: Any, g_i: Any, wait: Any, dt: float, **own: Any) -> Fields:
+        """The state at the end of a tick."""
+        return Fields(
+            x=jnp.where(spike, 1.0, 0.0),
+            v=jnp.where(spike, self.reset, v),
+            g_e=g_e * jnp.exp(-dt / self.tau_excitatory),
+            g_i=g_i * jnp.exp(-dt / self.tau_inhibitory),
+            wait=jnp.where(spike, jnp.round(self.refractory / dt), wait),
+            **own,
+        )
+
+
+class LIF(Exponential):
     r"""Leaky integrate-and-fire neuron with exponential currents, integrated exactly.
 
     .. math::
@@ -51,13 +68,9 @@ class LIF(Spiking):
     """
 
     tau: float = 0.02  # seconds
-    tau_excitatory: float = 0.005
-    tau_inhibitory: float = 0.01
     rest: float = -49.0  # E, mV
     threshold: float = -50.0
-    reset: float = -60.0
-    refractory: float = 0.005  # seconds
-    start: float = -60.0  # v at tick 0
+    start: float | np.ndarray = -60.0  # v at tick 0
 
     def init(self) -> Fields:
         return Fields(x=0.0, v=self.start, g_e=0.0, g_i=0.0, wait=0.0)
@@ -70,16 +83,10 @@ class LIF(Spiking):
         moved = at + (state.v - at) * jnp.exp(-dt / self.tau) + g_e * by_e + g_i * by_i
         v = jnp.where(wait > 0, state.v, moved)
         spike = v > self.threshold
-        return Fields(
-            x=jnp.where(spike, 1.0, 0.0),
-            v=jnp.where(spike, self.reset, v),
-            g_e=g_e * jnp.exp(-dt / self.tau_excitatory),
-            g_i=g_i * jnp.exp(-dt / self.tau_inhibitory),
-            wait=_spent(wait, spike, self.refractory, dt),
-        )
+        return self._after(spike, v, g_e, g_i, wait, dt)
 
 
-class ConductanceLIF(Spiking):
+class ConductanceLIF(Exponential):
     r"""Leaky integrate-and-fire neuron with exponential conductances.
 
     .. math::
@@ -91,15 +98,11 @@ class ConductanceLIF(Spiking):
     """
 
     tau: float = 0.02  # seconds
-    tau_excitatory: float = 0.005
-    tau_inhibitory: float = 0.01
     rest: float = -60.0  # E, mV
     reversal_excitatory: float = 0.0
     reversal_inhibitory: float = -80.0
     threshold: float = -50.0
-    reset: float = -60.0
-    refractory: float = 0.005  # seconds
-    start: float = -60.0  # v at tick 0
+    start: float | np.ndarray = -60.0  # v at tick 0
 
     def init(self) -> Fields:
         return Fields(x=0.0, v=self.start, g_e=0.0, g_i=0.0, wait=0.0)
@@ -111,13 +114,7 @@ class ConductanceLIF(Spiking):
         at = (self.rest + ports.drive + g_e * self.reversal_excitatory + g_i * self.reversal_inhibitory) / total
         v = jnp.where(wait > 0, state.v, at + (state.v - at) * jnp.exp(-dt * total / self.tau))
         spike = v > self.threshold
-        return Fields(
-            x=jnp.where(spike, 1.0, 0.0),
-            v=jnp.where(spike, self.reset, v),
-            g_e=g_e * jnp.exp(-dt / self.tau_excitatory),
-            g_i=g_i * jnp.exp(-dt / self.tau_inhibitory),
-            wait=_spent(wait, spike, self.refractory, dt),
-        )
+        return self._after(spike, v, g_e, g_i, wait, dt)
 
 
 class AdaptiveLIF(Spiking):
@@ -152,7 +149,7 @@ class AdaptiveLIF(Spiking):
             x=jnp.where(spike, 1.0, 0.0),
             v=jnp.where(spike, self.reset, v),
             a=jnp.where(spike, a + 1, a),
-            wait=_spent(wait, spike, self.refractory, dt),
+            wait=jnp.where(spike, jnp.round(self.refractory / dt), wait),
         )
 
 
@@ -188,7 +185,7 @@ class Izhikevich(Spiking):
         return Fields(x=jnp.where(spike, 1.0, 0.0), v=jnp.where(spike, self.c, v), u=jnp.where(spike, u + self.d, u))
 
 
-class AdEx(Spiking):
+class AdEx(Exponential):
     r"""The adaptive exponential integrate-and-fire neuron, with exponential currents.
 
     .. math::
@@ -203,8 +200,6 @@ class AdEx(Spiking):
     """
 
     tau: float = 0.281 / 30  # C / g_L, seconds
-    tau_excitatory: float = 0.005
-    tau_inhibitory: float = 0.01
     tau_adaptation: float = 0.144
     rest: float = -70.6  # E, mV
     theta: float = -50.4
@@ -226,14 +221,7 @@ class AdEx(Spiking):
         v = jnp.where(wait > 0, state.v, state.v + dt / self.tau * slope)
         u = state.u + dt / self.tau_adaptation * (self.a * (state.v - self.rest) - state.u)
         spike = v > self.peak
-        return Fields(
-            x=jnp.where(spike, 1.0, 0.0),
-            v=jnp.where(spike, self.reset, v),
-            u=jnp.where(spike, u + self.b, u),
-            g_e=g_e * jnp.exp(-dt / self.tau_excitatory),
-            g_i=g_i * jnp.exp(-dt / self.tau_inhibitory),
-            wait=_spent(wait, spike, self.refractory, dt),
-        )
+        return self._after(spike, v, g_e, g_i, wait, dt, u=jnp.where(spike, u + self.b, u))
 
 
 class Poisson(Spiking):

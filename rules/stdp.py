@@ -35,6 +35,9 @@ class STDP(Rule):
     def update(self, pre: Any, post: Any, syn: Fields, dt: float) -> tuple[Any, Fields]:
         r, o = syn.r * jnp.exp(-dt / self.tau_plus), syn.o * jnp.exp(-dt / self.tau_minus)
         dw = self.a_plus * r * post.x - self.a_minus * o * pre.x
-        if self.nearest:
-            return dw, Fields(r=jnp.where(pre.x > 0, 1.0, r), o=jnp.where(post.x > 0, 1.0, o))
-        return dw, Fields(r=r + pre.x, o=o + post.x)
+        return dw, Fields(r=spiked(r, pre.x, self.nearest), o=spiked(o, post.x, self.nearest))
+
+
+def spiked(trace: Any, x: Any, nearest: bool) -> Any:
+    """A trace after a tick in which its neuron's output was ``x``."""
+    return jnp.where(x > 0, 1.0, trace) if nearest else trace + x

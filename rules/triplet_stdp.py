@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from ..networks.fields import Fields
 from .base import Rule
+from .stdp import spiked
 
 
 class TripletSTDP(Rule):
@@ -41,8 +42,6 @@ class TripletSTDP(Rule):
         r1, r2 = syn.r1 * jnp.exp(-dt / self.tau_plus), syn.r2 * jnp.exp(-dt / self.tau_x)
         o1, o2 = syn.o1 * jnp.exp(-dt / self.tau_minus), syn.o2 * jnp.exp(-dt / self.tau_y)
         dw = post.x * r1 * (self.a2_plus + self.a3_plus * o2) - pre.x * o1 * (self.a2_minus + self.a3_minus * r2)
-        if self.nearest:
-            r1, r2 = (jnp.where(pre.x > 0, 1.0, r) for r in (r1, r2))
-            o1, o2 = (jnp.where(post.x > 0, 1.0, o) for o in (o1, o2))
-            return dw, Fields(r1=r1, r2=r2, o1=o1, o2=o2)
-        return dw, Fields(r1=r1 + pre.x, r2=r2 + pre.x, o1=o1 + post.x, o2=o2 + post.x)
+        r1, r2 = (spiked(r, pre.x, self.nearest) for r in (r1, r2))
+        o1, o2 = (spiked(o, post.x, self.nearest) for o in (o1, o2))
+        return dw, Fields(r1=r1, r2=r2, o1=o1, o2=o2)
