@@ -42,7 +42,7 @@ def test_lif_fires_as_often_as_the_closed_form_says() -> None:
 
 @pytest.mark.parametrize("tau_s", [0.005, 0.02, 0.04])
 def test_lif_response_to_one_spike_is_exact(tau_s: float) -> None:
-    neuron = nets.LIF(rest=-65.0, reset=-65.0, tau=0.02, tau_excitatory=tau_s)
+    neuron = nets.LIF(rest=-65.0, start=-65.0, tau=0.02, tau_excitatory=tau_s)
     (v,) = alone(neuron, {"excitatory": np.eye(1, 800, 3)[0] * 5.0}, "v")
     t = np.clip((np.arange(800) - 2) * DT, 0, None)
     if tau_s == 0.02:
