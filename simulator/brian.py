@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 RESERVED = (
     "t", "dt", "i", "j", "N", "e", "pi", "inf", "lastspike", "not_refractory", "t_in_timesteps", "network", "tick",
     "arrays", "np", "Path", "Network", "NeuronGroup", "Synapses", "TimedArray", "second", "clip", "exp",
+    "start", "stop", "clock", "name", "names", "events", "equations", "namespace", "variables", "source", "target",
     "int", "rand", "randn", "sign", "floor", "log", "sqrt", "abs", "and", "or", "not", "True", "False",
 )  # fmt: skip
 ARRIVE, END = "groups", "end"  # the slots of Brian2's schedule for neurons and for rules
@@ -262,9 +263,11 @@ class _Script:
             group.variables[group.names(field_name)] = self.state[f"{name}.{field_name}"]
         for parameter, value in parameters(neuron).items():
             known[f"neuron.{parameter}"] = made = group.names(f"parameter {parameter}", parameter)
+            if f"neuron.{parameter}" not in traced.reads:
+                continue
             if np.ndim(value):
                 group.variables[f"{made} (constant)"] = np.asarray(value, float)
-            elif f"neuron.{parameter}" in traced.inputs:
+            else:
                 group.constants[made] = _literal(float(value))
                 numbers[f"neuron.{parameter}"] = float(value)
         if isinstance(neuron, Spiking):

@@ -192,7 +192,7 @@ def networks(draw: Any) -> tuple[nx.MultiDiGraph, dict[str, Any], float]:
 
 
 @given(networks())
-@settings(max_examples=12, phases=[Phase.explicit, Phase.generate])  # to shrink takes minutes
+@settings(max_examples=8, phases=[Phase.explicit, Phase.generate])  # to shrink takes minutes
 def test_networks_drawn_at_random(drawn: tuple[nx.MultiDiGraph, dict[str, Any], float]) -> None:
     net, drive, dt = drawn
     same(net, drive, ticks=60, dt=dt, tolerance=1e-9)
