@@ -14,7 +14,7 @@ from .datasets import (
     whiten_image,
 )
 from .fields import Fields
-from .graph import Circuit, NetworkError, Population, Projection, from_neurons, read_graph, set_rule
+from .graph import Circuit, NetworkError, Population, Projection, from_neurons, read_graph, set_delays, set_rule
 from .initialisers import FanIn, Fixed, Identity, Initialiser, Normal, Orthogonal, Uniform, UnitRows
 from .neurons import (
     Competition,
@@ -31,8 +31,8 @@ from .neurons import (
     Settling,
     Softmax,
 )
-from .sources import gaussian, noisy, rows_of
-from .spiking import LIF, AdaptiveLIF, AdEx, ConductanceLIF, Izhikevich, Poisson, Spiking
+from .sources import gaussian, noisy, rows_of, spike_trains
+from .spiking import LIF, AdaptiveLIF, AdEx, ConductanceLIF, Izhikevich, Poisson, SpikeSource, Spiking
 from .topologies import (
     Dense,
     FixedInDegree,
@@ -86,6 +86,7 @@ __all__ = [
     "Settling",
     "Softmax",
     "Spatial",
+    "SpikeSource",
     "Spiking",
     "Topology",
     "Uniform",
@@ -104,6 +105,8 @@ __all__ = [
     "photographs",
     "read_graph",
     "rows_of",
+    "set_delays",
     "set_rule",
+    "spike_trains",
     "whiten_image",
 ]

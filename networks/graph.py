@@ -19,7 +19,7 @@ import networkx as nx
 import numpy as np
 import scipy.sparse as sp
 
-from .initialisers import Initialiser, Normal
+from .initialisers import FanIn, Initialiser, Normal
 from .neurons import Neuron
 from .topologies import Dense, FromMatrix, Topology, as_topology
 
@@ -112,6 +112,78 @@ def set_rule(graph: nx.Graph, rule: Any, projections: Iterable[str] | None = Non
         raise NetworkError("no edge has a rule: name the projections to make plastic, set_rule(net, rule, [...])")
     for name in chosen:
         named[name]["rule"] = rule
+
+
+def set_delays(graph: nx.MultiDiGraph, projection: str, delays: Any) -> list[str]:
+    """Give every synapse of a projection a delay of its own: one projection for each delay takes its place.
+
+    ``delays`` are ticks: a (post, pre) array or scipy sparse matrix, one number per synapse in row order, or a function
+    of two arrays, the post and the pre neuron of every synapse, that gives them. The new projections are named after
+    the old one and the delay (``"cells->cells@3"``) and returned; rule, port and weights are those of the old one, and
+    ``afferent`` sums of a rule are now over the synapses of one delay.
+
+    >>> set_delays(net, "cells->cells", lambda post, pre: 1 + abs(post - pre) // 10)  # doctest: +SKIP
+
+    Raises `NetworkError` for an unknown projection, for delays that do not fit it, and for initial weights that depend
+    on the fan-in (`FanIn`), which is no longer one projection's.
+    """
+    owner = f"projection {projection!r}"
+    if not graph.is_multigraph():
+        raise NetworkError(f"{owner}: several projections between two populations need an nx.MultiDiGraph")
+    edges = {name: (pre, post, key) for (name, pre, post, _), (_, _, key) in
+             zip(_edges(graph), graph.edges(keys=True), strict=True)}  # fmt: skip
+    if projection not in edges:
+        raise NetworkError(f"no projection {projection!r}; projections: {', '.join(edges) or 'none'}")
+    pre, post, key = edges[projection]
+    data = graph.edges[pre, post, key]
+    ends = tuple(_population(name, graph.nodes[name]) for name in (pre, post))
+    made = _projection(projection, ends[0], ends[1], data, 1)
+    if isinstance(made.weights, FanIn):
+        raise NetworkError(f"{owner}: the fan-in of one delay is not the cell's: give weights=networks.Normal(...)")
+    pattern = made.synapses
+    if pattern is None:
+        pattern = sp.csr_array(np.ones((ends[1].size, ends[0].size)))
+    rows, columns = np.repeat(np.arange(pattern.shape[0]), np.diff(pattern.indptr)), pattern.indices
+    ticks = _ticks(owner, delays, rows, columns, pattern.shape)
+    names = []
+    graph.remove_edge(pre, post, key)
+    for delay in np.unique(ticks):
+        of = ticks == delay
+        part = sp.csr_array((np.ones(of.sum()), (rows[of], columns[of])), shape=pattern.shape)
+        weights = made.weights
+        if isinstance(weights, np.ndarray):
+            weights = weights[rows[of], columns[of]] if weights.ndim == 2 else weights[of]
+        names.append(f"{projection}@{delay}")
+        graph.add_edge(
+            pre,
+            post,
+            **{**data, "topology": FromMatrix(part), "weights": weights, "delay": int(delay), "name": names[-1]},
+        )
+    return names
+
+
+def _ticks(owner: str, delays: Any, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The delay of every synapse."""
+    if callable(delays):
+        delays = delays(rows, columns)
+    if np.shape(delays) == shape and len(shape) == np.ndim(delays):
+        values = np.asarray(
+            (sp.csr_array(delays) if sp.issparse(delays) else np.asarray(delays))[rows, columns]
+        ).ravel()
+    else:
+        values = np.asarray(delays)
+    if values.shape != rows.shape:
+        raise NetworkError(
+            f"{owner}: delays have shape {np.shape(delays)}; give (post, pre) {shape} or one for each of "
+            f"{len(rows)} synapses"
+        )
+    if not np.all(np.isfinite(values)) or np.any(values < 0) or np.any(values != np.round(values)):
+        bad = int(np.flatnonzero(~np.isfinite(values) | (values < 0) | (values != np.round(values)))[0])
+        raise NetworkError(
+            f"{owner}: the delay {values[bad]} from neuron {columns[bad]} to neuron {rows[bad]} must be a whole number "
+            "of ticks, 0 or more"
+        )
+    return values.astype(int)
 
 
 def from_neurons(
@@ -343,4 +415,13 @@ def _signals(graph: nx.Graph, populations: Mapping[str, Population]) -> dict[str
     return signals
 
 
-__all__ = ["Circuit", "NetworkError", "Population", "Projection", "from_neurons", "read_graph", "set_rule"]
+__all__ = [
+    "Circuit",
+    "NetworkError",
+    "Population",
+    "Projection",
+    "from_neurons",
+    "read_graph",
+    "set_delays",
+    "set_rule",
+]

@@ -14,7 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 Source = Callable[[Any, Any], Array]
 
@@ -54,6 +54,22 @@ class NoisySource(eqx.Module):
         return signal + self.deviation * jax.random.normal(noise_key, signal.shape, signal.dtype)
 
 
+class SpikeTrains(eqx.Module):
+    """What `spike_trains` makes: the neurons that spike in tick t are ``ids[starts[t]:starts[t + 1]]``."""
+
+    starts: Int[Array, " ticks+1"]
+    ids: Int[Array, " spikes+most"]  # filled up, so that ``most`` can be read anywhere
+    size: int = eqx.field(static=True)
+    most: int = eqx.field(static=True)  # spikes in a tick
+
+    def __call__(self, index: Any, key: Any) -> Array:
+        starts, ids = jnp.asarray(self.starts), jnp.asarray(self.ids)
+        first, end = (starts.at[index + k].get(mode="clip") for k in (0, 1))
+        spiking = jax.lax.dynamic_slice(ids, (first,), (self.most,))
+        there = jnp.arange(self.most) < end - first
+        return jnp.zeros(self.size).at[jnp.where(there, spiking, self.size)].add(1.0, mode="drop")
+
+
 class Steady(eqx.Module):
     """The same number at every presentation: what a number given as a source becomes."""
 
@@ -63,7 +79,7 @@ class Steady(eqx.Module):
         return jnp.asarray(self.value, float)
 
 
-SOURCES = (Gaussian, RowsOf, NoisySource, Steady)
+SOURCES = (Gaussian, RowsOf, NoisySource, SpikeTrains, Steady)
 
 
 def gaussian(factor: Float[np.ndarray, "n k"], batch: int | None = None) -> Source:
@@ -79,3 +95,30 @@ def rows_of(data: Float[np.ndarray, "rows n"], batch: int | None = None) -> Sour
 def noisy(source: Source, deviation: float) -> Source:
     """``source`` plus independent normal noise of standard deviation ``deviation``."""
     return NoisySource(source, deviation)
+
+
+def spike_trains(
+    times: Float[np.ndarray, " spikes"], ids: Int[np.ndarray, " spikes"], size: int, dt: float | None = None
+) -> Source:
+    """Given spikes, as drive of `SpikeSource` neurons: neuron ``ids[k]`` of ``size`` spikes in tick ``times[k]``, or,
+    with ``dt``, at ``times[k]`` seconds. Several spikes of a neuron in one tick add up; after the last there are none.
+
+    >>> spikes = recording.spikes("retina.spikes")               # doctest: +SKIP
+    >>> source = spike_trains(spikes.times, spikes.ids, 100)     # doctest: +SKIP
+
+    Raises ``ValueError`` naming the first spike that has no place.
+    """
+    times, ids = np.asarray(times, float), np.asarray(ids)
+    if times.ndim != 1 or times.shape != ids.shape:
+        raise ValueError(f"times {times.shape} and ids {ids.shape} must be two lists of the same length")
+    ticks = times if dt is None else np.floor(times / dt + 1e-6)
+    wrong = np.flatnonzero(~(ticks >= 0) | (ticks != np.round(ticks)) | (ids < 0) | (ids >= size))
+    if len(wrong):
+        k = int(wrong[0])
+        remedy = "give dt for times in seconds" if dt is None else "times start at 0"
+        raise ValueError(f"spike {k} at {times[k]} of neuron {ids[k]} has no place among {size} neurons: {remedy}")
+    order = np.lexsort((ids, ticks))
+    counts = np.bincount(ticks.astype(int)) if len(ticks) else np.zeros(1, int)
+    starts, most = np.concatenate([[0], np.cumsum(counts)]), max(int(counts.max()), 1)
+    filled = np.concatenate([ids[order], np.zeros(most, int)])
+    return SpikeTrains(jnp.asarray(starts, jnp.int32), jnp.asarray(filled, jnp.int32), size, most)

@@ -239,3 +239,15 @@ class Poisson(Spiking):
 
     def step(self, ports: Fields, noise: Any, dt: float) -> Fields:
         return Fields(x=jnp.where(noise < (self.rate + ports.drive) * dt, 1.0, 0.0))
+
+
+class SpikeSource(Spiking):
+    """Sends the spikes that its drive holds, :math:`x = d`: see `spike_trains`."""
+
+    ports: ClassVar[tuple[str, ...]] = ("drive",)
+
+    def init(self) -> Fields:
+        return Fields(x=0.0)
+
+    def step(self, ports: Fields) -> Fields:
+        return Fields(x=ports.drive)

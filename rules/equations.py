@@ -193,16 +193,20 @@ def named_leaves(arguments: Any) -> tuple[str, ...]:
     return tuple(name(path) for path, _ in jax.tree_util.tree_leaves_with_path(arguments))
 
 
-def reads_of(closed: ClosedJaxpr, inputs: tuple[str, ...]) -> frozenset[str]:
-    """The inputs that an output depends on."""
+def dependencies(closed: ClosedJaxpr, inputs: tuple[str, ...]) -> list[frozenset[str]]:
+    """For every output the inputs that it depends on."""
 
     def apply(equation: Any, values: list[Any]) -> Any:
         union: frozenset[str] = frozenset().union(*values)
         return [union] * len(equation.outvars) if equation.primitive.multiple_results else union
 
     start: list[frozenset[str]] = [frozenset([name]) for name in inputs]
-    outputs = inline(closed.jaxpr, start, apply, lambda _: frozenset(), tuple(closed.consts))
-    return frozenset().union(*outputs) if outputs else frozenset()
+    return inline(closed.jaxpr, start, apply, lambda _: frozenset(), tuple(closed.consts))
+
+
+def reads_of(closed: ClosedJaxpr, inputs: tuple[str, ...]) -> frozenset[str]:
+    """The inputs that an output depends on."""
+    return frozenset().union(*dependencies(closed, inputs))
 
 
 def _symbol(name: str) -> sympy.Symbol:

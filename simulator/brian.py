@@ -368,7 +368,7 @@ class _Script:
 
     def _weights(self, projection: str, field_name: str) -> np.ndarray:
         """In the order of Brian2's synapses: by pre neuron where all pairs are connected."""
-        values = self.state[f"{projection}.{field_name}"]
+        values = np.asarray(self.sim.params[projection][field_name])
         return values.T.ravel() if self.sim._layouts[projection].dense else values
 
     def _seen(self, projection: Projection, field_name: str) -> str:

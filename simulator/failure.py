@@ -53,9 +53,8 @@ def explain(network: Network, before: State, after: State) -> str:
                 what = f"tick {tick}: population {name!r}, neuron {neuron}: {field} became {_kind(values)}"
                 return f"{what}. {_suspects(network, name, before)}"
     for name, synapses in after.synapses.items():
-        named = {"w": synapses.w} | {field: [s[field] for s in synapses.syn] for field in next(iter(synapses.syn), ())}
-        for field, blocks in named.items():
-            bad = [np.asarray(block) for block in blocks if not np.all(np.isfinite(block))]
+        for field, held in {"w": synapses.w, **dict(synapses.syn.items())}.items():
+            bad = [np.asarray(part) for part in jax.tree.leaves(held) if not np.all(np.isfinite(part))]
             if bad:
                 rule = _named(network.circuit.projections[name].rule)
                 return (

@@ -6,7 +6,7 @@ padding wastes less than a factor of 2 whatever the degree distribution; many of
 which XLA works on side by side. Rules never see any of this.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -16,9 +16,20 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 
-from . import kernels
+from . import kernels, loops
+from .networks.fields import Fields
 
 Blocks = tuple[Float[Array, "rows width"], ...]
+
+
+class PerNeuron(eqx.Module):
+    """A value that all synapses of a neuron have alike, held once for it: that of a ``pre`` or of a ``post`` neuron."""
+
+    values: Float[Array, "*batch n"]
+    side: str = eqx.field(static=True)
+
+
+Held = PerNeuron | Blocks
 
 # Of many rows: XLA runs operations side by side from about a dozen on (8 ran one after another, 12 on both cores).
 PARTS = 16
@@ -57,12 +68,20 @@ class Block(eqx.Module):
         present = jnp.arange(values.shape[-1])[None, :] < self.degree[:, None]
         return jnp.where(present, values, 0)
 
-    def each(self, function: Callable[[Any], Any], env: Any) -> Any:
-        """Map ``function`` of one synapse's environment over all of the block's synapses."""
+    def each(self, function: Callable[[Any], Any], env: Fields, sides: Mapping[str, str]) -> Any:
+        """Map ``function`` of one synapse's environment over all of the block's synapses. ``sides`` are those of the
+        synaptic state that is held per neuron: "pre" (as `pre` gives it) or "post" (one value a row)."""
         per_pre = None if self.index is None else 0
-        outer = type(env)(w=0, pre=per_pre, post=0, syn=0, signals=None, noise=0, afferent=0, efferent=0, dt=None)
-        inner = outer.replace(pre=0, post=None, afferent=None)
-        return jax.vmap(jax.vmap(function, in_axes=(inner,)), in_axes=(outer,))(env)
+        outer = {"pre": per_pre, "post": 0, "synapse": 0}
+        inner = {"pre": 0, "post": None, "synapse": 0}
+
+        def axes(of: Mapping[str, int | None]) -> Fields:
+            syn = Fields({name: of[sides.get(name, "synapse")] for name in env.syn})
+            groups = dict.fromkeys(("w", "noise", "efferent"), of["synapse"])
+            return Fields(**groups, pre=of["pre"], post=of["post"], afferent=of["post"], syn=syn, signals=None, dt=None)
+
+        ordered = Fields({name: env[name] for name in axes(outer)})
+        return jax.vmap(jax.vmap(function, in_axes=(axes(inner),)), in_axes=(axes(outer),))(ordered)
 
 
 class Layout(eqx.Module):
@@ -83,7 +102,7 @@ class Layout(eqx.Module):
         if self.dense:
             return x @ weights[0].T
         if x.ndim == 1 and kernels.worthwhile(weights):
-            return self._join([kernels.weighted_sum(w, b.index, x) for w, b in zip(weights, self.blocks, strict=True)])
+            return self._join([loops.weighted_sum(w, b.index, x) for w, b in zip(weights, self.blocks, strict=True)])
         return self._join([(w * block.pre(x)).sum(-1) for w, block in zip(weights, self.blocks, strict=True)])
 
     def post(self, values: Float[Array, "*batch post"]) -> list[Float[Array, "*batch rows"]]:
@@ -92,6 +111,10 @@ class Layout(eqx.Module):
             return [values]
         ordered = values if self.targets is None else values[..., self.targets]
         return jnp.split(ordered, np.cumsum([block.rows for block in self.blocks])[:-1], axis=-1)
+
+    def wiring(self, block: Block) -> Fields:
+        """What a compiled kernel must know of a sparse block."""
+        return Fields(index=block.index, degrees=block.degrees)
 
     def load(self, weights: Blocks) -> Float[Array, " post"]:
         """The total absolute weight onto every target."""
@@ -108,25 +131,38 @@ class Layout(eqx.Module):
         values = np.asarray(values)
         return tuple(jnp.array(np.where(places < 0, 0, values[..., places]), float) for places in self._places())
 
-    def unpack(self, blocks: tuple[Any, ...]) -> Any:
-        """The user's array from blocks, leading axes kept: (..., post, pre) or (..., synapses)."""
+    def unpack(self, held: Held) -> Any:
+        """The user's array, leading axes kept: (..., post, pre) or (..., synapses)."""
+        if isinstance(held, PerNeuron):
+            return self._spread(np.asarray(held.values), held.side, np)
         if self.dense:
-            return blocks[0]
-        values = [np.asarray(block) for block in blocks]
+            return held[0]
+        values = [np.asarray(block) for block in held]
         flat = np.empty((*values[0].shape[:-2], self._degrees().sum()), values[0].dtype)
         for block, places in zip(values, self._places(), strict=True):
             flat[..., places[places >= 0]] = block[..., places >= 0]
         return flat
 
-    def flat(self, blocks: tuple[Any, ...]) -> Any:
+    def flat(self, held: Held) -> Any:
         """`unpack` within a program."""
+        if isinstance(held, PerNeuron):
+            return self._spread(held.values, held.side, jnp)
         if self.dense:
-            return blocks[0]
+            return held[0]
         with jax.ensure_compile_time_eval():
             places = np.concatenate([places.ravel() for places in self._places()])
         slots = np.empty(places.max() + 1, int)
         slots[places[places >= 0]] = np.flatnonzero(places >= 0)
-        return jnp.concatenate([block.reshape(*block.shape[:-2], -1) for block in blocks], axis=-1)[..., slots]
+        return jnp.concatenate([block.reshape(*block.shape[:-2], -1) for block in held], axis=-1)[..., slots]
+
+    def _spread(self, values: Any, side: str, numpy: Any) -> Any:
+        """Every synapse's value from those of its neurons."""
+        if not self.dense:
+            with jax.ensure_compile_time_eval():
+                post, pre = self.synapses
+            return values[..., pre if side == "pre" else post]
+        shape = (*values.shape[:-1], self.n_post, self.n_pre)
+        return numpy.broadcast_to(values[..., None, :] if side == "pre" else values[..., :, None], shape)
 
     @property
     def synapses(self) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +170,8 @@ class Layout(eqx.Module):
         if self.dense:
             post, pre = np.indices((self.n_post, self.n_pre))
             return post.ravel(), pre.ravel()
-        return np.repeat(np.arange(self.n_post), self._degrees()), self.unpack(tuple(b.index for b in self.blocks))
+        indices: Any = tuple(block.index for block in self.blocks)
+        return np.repeat(np.arange(self.n_post), self._degrees()), self.unpack(indices)
 
     def _degrees(self) -> np.ndarray:
         """How many synapses each target has."""
@@ -150,10 +187,47 @@ class Layout(eqx.Module):
             yield np.where(slot < np.asarray(block.degrees)[:, None], np.asarray(start)[:, None] + slot, -1)
 
 
-def make_layout(synapses: sp.csr_array | None, n_pre: int, n_post: int) -> Layout:
-    """Lay out the synapses of a (post, pre) sparse matrix, or a dense projection for None."""
+class EventLayout(Layout):
+    """Synapses in the order of their pre neurons, where few of those send anything in a tick: what a tick costs follows
+    the spikes. As blocks they are rows of one synapse each.
+
+    The synapses of pre neuron j are ``starts[j]`` to ``starts[j + 1]``; those of target i are ``afferents`` at
+    ``begins[i]`` to ``begins[i + 1]``.
+    """
+
+    starts: Int[Array, " pre+1"]
+    begins: Int[Array, " post+1"]
+    afferents: Int[Array, " synapses"]
+
+    def propagate(self, weights: Blocks, x: Float[Array, "*batch pre"]) -> Float[Array, "*batch post"]:
+        def arriving(x: Float[Array, " pre"]) -> Any:
+            return loops.sum_of_events(weights[0], self.wiring(self.blocks[0]), x)
+
+        return arriving(x) if x.ndim == 1 else jax.vmap(arriving)(x)  # type: ignore[no-any-return]
+
+    def wiring(self, block: Block) -> Fields:
+        order = {"starts": self.starts, "begins": self.begins, "afferents": self.afferents}
+        return Fields(index=block.index, targets=self.targets, **order)
+
+    def _join(self, rows: list[Float[Array, "*batch rows"]]) -> Float[Array, "*batch post"]:
+        assert self.targets is not None
+        summed = jax.ops.segment_sum(jnp.moveaxis(rows[0], -1, 0), self.targets, self.n_post)
+        return jnp.moveaxis(summed, 0, -1)
+
+    def _degrees(self) -> np.ndarray:
+        return np.diff(np.asarray(self.begins))
+
+    def _places(self) -> Iterator[np.ndarray]:
+        yield np.argsort(np.asarray(self.afferents))[:, None]
+
+
+def make_layout(synapses: sp.csr_array | None, n_pre: int, n_post: int, events: bool = False) -> Layout:
+    """Lay out the synapses of a (post, pre) sparse matrix, or a dense projection for None. ``events``: the pre neurons
+    spike, and the rule looks at a synapse only when a neuron of its does."""
     if synapses is None:
         return Layout((Block(None, None),), None, None, n_pre, n_post)
+    if events and kernels.by_events(synapses.nnz):
+        return _event_layout(synapses, n_pre, n_post)
     degrees = np.diff(synapses.indptr)
     if n_post * degrees.max() <= 1.25 * synapses.nnz:
         groups = [np.arange(n_post)]
@@ -174,3 +248,12 @@ def make_layout(synapses: sp.csr_array | None, n_pre: int, n_post: int) -> Layou
     targets = np.concatenate(groups)
     order = jnp.asarray(np.argsort(targets), jnp.int32)
     return Layout(tuple(blocks), jnp.asarray(targets, jnp.int32), order, n_pre, n_post)
+
+
+def _event_layout(synapses: sp.csr_array, n_pre: int, n_post: int) -> EventLayout:
+    pre, post = synapses.indices, np.repeat(np.arange(n_post), np.diff(synapses.indptr))
+    by_pre = np.argsort(pre, kind="stable")  # row-order place of each synapse here
+    starts = np.concatenate([[0], np.cumsum(np.bincount(pre, minlength=n_pre))])
+    given = (pre[by_pre][:, None], post[by_pre], starts, synapses.indptr, np.argsort(by_pre))
+    index, targets, *order = (jnp.asarray(array, jnp.int32) for array in given)
+    return EventLayout((Block(index, None),), targets, None, n_pre, n_post, *order)

@@ -7,7 +7,7 @@ can be differentiated with respect to, and mapped over, any of it.
 
 import dataclasses
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,15 +16,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .layout import Blocks, Layout, make_layout
+from . import loops
+from .dynamics import trace_step
+from .events import constrain
+from .layout import Blocks, EventLayout, Layout, make_layout
 from .networks.fields import Fields, named_arguments
 from .networks.graph import Circuit, NetworkError, Population, Projection
 from .networks.initialisers import Initialiser
 from .networks.neurons import Neuron
-from .plasticity import SynapticState, TracedRule, initial_synapses, learn, trace_rule
+from .networks.spiking import Spiking
+from .plasticity import SynapticState, TracedRule, initial_synapses, learn, rule_parameters, trace_rule
 from .protocol import RUN, Phase
 from .rules.base import LocalRule
-from .rules.equations import RuleError
+from .rules.equations import RuleError, Traced, named_leaves
 
 # Signals that are always there: ticks since the start, and trials (or, without trials, ticks) since the start.
 COUNTERS = ("tick", "count")
@@ -69,6 +73,7 @@ class Network:
     traced: dict[str, TracedRule]
     delayed: dict[str, tuple[int, tuple[str, ...]]]  # population -> (longest delay, fields kept), from 2 ticks on
     into: dict[str, tuple[Projection, ...]] = field(default_factory=dict)
+    stepped: dict[str, Traced] = field(default_factory=dict)  # of the populations whose tick is compiled as a loop
 
     def initial(self, model: Model, weights: Mapping[str, Blocks], batch: int | None) -> State:
         """The state at tick 0."""
@@ -82,7 +87,9 @@ class Network:
         synapses = {
             name: Synapses(
                 weights[name],
-                initial_synapses(model.rules[name], weights[name], batch) if name in model.rules else (),
+                initial_synapses(model.rules[name], self.traced[name], model.layouts[name], weights[name], batch)
+                if name in model.rules
+                else Fields(),
             )
             for name in self.circuit.projections
         }
@@ -141,6 +148,14 @@ class Network:
         """The dense projections' weights (post, pre); for sparse ones see `Simulator.params`."""
         return {name: s.w[0] for name, s in state.synapses.items() if model.layouts[name].dense}
 
+    def within_bounds(self, model: Model, name: str, weights: Blocks) -> Blocks:
+        """Weights from outside as the rule's constraint has them, where it will see only synapses at which something
+        happens."""
+        if name not in model.rules or not isinstance(model.layouts[name], EventLayout):
+            return weights
+        constraint, rule = self.traced[name].constraint, rule_parameters(model.rules[name])
+        return tuple(constrain(constraint, rule, w.ravel()).reshape(w.shape) for w in weights)
+
     def with_weights(self, state: State, weights: Mapping[str, Any]) -> State:
         """The same state with other weights in the dense projections named."""
         synapses = {
@@ -170,7 +185,7 @@ class Network:
         arrived = {**ports, **{f"{port}_load": jnp.broadcast_to(load, zero.shape) for port, load in loads.items()}}
         own = Fields({key: old[key] for key in old if key not in arrived})
         noise = self._noise(neuron, model.key, name, state.tick, zero)
-        new = _step_all(neuron, own, Fields(arrived), noise, self.dt)
+        new = _step_all(neuron, own, Fields(arrived), noise, self.dt, self.stepped.get(name))
         if neuron.lateral is not None:
             compete = neuron.lateral if zero.ndim == 1 else jax.vmap(neuron.lateral)
             new = new.replace(x=compete(new.x))
@@ -271,10 +286,25 @@ def make_network(
         name: jax.tree.map(lambda leaf: jnp.asarray(leaf, float), p.neuron) for name, p in circuit.populations.items()
     }
     layouts = {
-        name: make_layout(p.synapses, circuit.populations[p.pre].size, circuit.populations[p.post].size)
+        name: make_layout(
+            p.synapses,
+            circuit.populations[p.pre].size,
+            circuit.populations[p.post].size,
+            _spikes(circuit, p, traced.get(name)),
+        )
         for name, p in circuit.projections.items()
     }
-    return Network(bare, dt, traced, delayed, into), neurons, rules, layouts
+    eventful = {end for name, p in projections.items() if isinstance(layouts[name], EventLayout)
+                for end in (p.pre, p.post)}  # fmt: skip
+    stepped = {name: trace_step(circuit.populations[name].neuron) for name in eventful}
+    return Network(bare, dt, traced, delayed, into, stepped), neurons, rules, layouts
+
+
+def _spikes(circuit: Circuit, projection: Projection, traced: TracedRule | None) -> bool:
+    """Whether few synapses of a projection have anything to do in a tick."""
+    ends = (projection.pre,) if traced is None else (projection.pre, projection.post)
+    spiking = all(isinstance(circuit.populations[end].neuron, Spiking) for end in ends)
+    return spiking and projection.field == "x" and (traced is None or traced.by_events)
 
 
 def initial_weights(circuit: Circuit, layouts: Mapping[str, Layout], key: Any) -> dict[str, Blocks]:
@@ -298,8 +328,10 @@ def _arrivals(neuron: Neuron) -> tuple[str, ...]:
     return (*neuron.ports, *(f"{port}_load" for port in neuron.loads))
 
 
-def _step_all(neuron: Neuron, state: Fields, ports: Fields, noise: Any, dt: float) -> Fields:
-    """The scalar step over all neurons, and over the batch where there is one."""
+def _step_all(
+    neuron: Neuron, state: Fields, ports: Fields, noise: Any, dt: float, traced: Traced | None = None
+) -> Fields:
+    """The scalar step over all neurons, and over the batch where there is one; as a loop where it is ``traced``."""
     available = {"state": state, "ports": ports, "noise": noise, "dt": dt}
     names = named_arguments(neuron.step, tuple(available), f"{type(neuron).__name__}.step")
     own = jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) == 1 else None, neuron)
@@ -311,9 +343,34 @@ def _step_all(neuron: Neuron, state: Fields, ports: Fields, noise: Any, dt: floa
 
     size = ports[next(iter(ports))].shape if len(ports) else state.x.shape
     function = jax.vmap(one, in_axes=(own, 0), axis_size=size[-1])
+    if traced is not None:
+        function = _loop(function, traced, state, dt)
     if len(size) == 2:
         function = jax.vmap(function, in_axes=(None, 0), axis_size=size[0])
     return function(neuron, arguments)
+
+
+def _loop(function: Callable[..., Fields], traced: Traced, state: Fields, dt: float) -> Callable[..., Fields]:
+    """The same step of a population, compiled ahead of XLA where there is a loop for it."""
+
+    def looped(neuron: Neuron, arguments: dict[str, Any]) -> Fields:
+        given = {"neuron": neuron, **arguments}
+        leaves, structure = jax.tree.flatten(given)
+        named = dict(zip(named_leaves(given), leaves, strict=True))
+        first = [f"state.{name}" for name in state]
+        ordered = {name: named[name] for name in (*first, *(name for name in named if name not in first))}
+
+        def plain(values: dict[str, Any]) -> tuple[Any, ...]:
+            given = jax.tree.unflatten(structure, [values[name] for name in named])
+            new = function(given.pop("neuron"), given)
+            return tuple(new[name] for name in state)
+
+        try:
+            return Fields(dict(zip(state, loops.neurons(traced, ordered, dt, plain), strict=True)))
+        except loops.NoWord:
+            return function(neuron, arguments)
+
+    return looped
 
 
 def _check_neuron(population: Population, dt: float) -> None:

@@ -1,5 +1,7 @@
 """One tick of learning in one projection: the rule's scalar function over all synapses, averaged over the batch."""
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,24 +9,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import kernels
-from .layout import Block, Blocks, Layout
+from . import kernels, loops
+from .events import event_driven, held_by
+from .layout import Block, Blocks, EventLayout, Layout, PerNeuron
 from .networks.fields import Fields, parameters
 from .rules.base import LocalRule
 from .rules.equations import RuleError, Traced, trace
 from .separation import separate
 
-SynapticState = tuple[Fields, ...]
+SynapticState = Fields  # of PerNeuron, where a field is one neuron's, or else of Blocks
+SYN = "syn."  # before the names of the synaptic state that travels with a neuron's fields
 
 
 @dataclass(frozen=True)
 class TracedRule:
-    """What a rule reads and computes, found once by tracing it."""
+    """What a rule reads and computes, found once by tracing it. ``held``: the fields of its state that are a neuron's;
+    ``by_events``: it leaves a synapse as it is while neither neuron sends anything."""
 
     update: Traced
     pool: Traced
     constraint: Traced
     constraint_pool: Traced
+    held: dict[str, str]
+    by_events: bool
 
     def fields(self, group: str) -> tuple[str, ...]:
         """The fields of ``pre``, ``post`` or ``signals`` that the rule names, whether or not its result needs them."""
@@ -33,26 +40,34 @@ class TracedRule:
 
 
 def trace_rule(rule: LocalRule) -> TracedRule:
-    parts = (trace(rule, part) for part in ("evaluate", "pooled", "constrained", "constraint_pooled"))
-    traced = TracedRule(*parts)
+    update, pool, constraint, constraint_pool = (
+        trace(rule, part) for part in ("evaluate", "pooled", "constrained", "constraint_pooled")
+    )
     allowed = ("w", "afferent", "dt", "signals.", "rule.")
-    beyond = [name for name in traced.constraint.reads if not name.startswith(allowed)]
+    beyond = [name for name in constraint.reads if not name.startswith(allowed)]
     if beyond:
         raise RuleError(
             f"{type(rule).__name__}.constrained reads {beyond[0]}; a constraint comes after the batch was averaged and "
             "may read w, afferent, signals and dt only"
         )
-    return traced
+    by_events = event_driven(update, constraint, rule_parameters(rule)) and loops.printable(update, constraint)
+    return TracedRule(update, pool, constraint, constraint_pool, held_by(update), by_events)
 
 
-def initial_synapses(rule: LocalRule, weights: Blocks, batch: int | None) -> SynapticState:
+def initial_synapses(
+    rule: LocalRule, traced: TracedRule, layout: Layout, weights: Blocks, batch: int | None
+) -> SynapticState:
     """The rule's ``init()`` at every synapse; with one copy per batch element unless the rule shares it."""
     lead = (batch,) if batch is not None and rule.sharing == "each" else ()
+    sizes = {"pre": layout.n_pre, "post": layout.n_post}
 
-    def filled(w: Any) -> Fields:
-        return rule.init().map(lambda value: jnp.full((*lead, *w.shape), value, w.dtype))
+    def filled(name: str, value: Any) -> PerNeuron | Blocks:
+        if name in traced.held:
+            side = traced.held[name]
+            return PerNeuron(jnp.full((*lead, sizes[side]), value, weights[0].dtype), side)
+        return tuple(jnp.full((*lead, *w.shape), value, w.dtype) for w in weights)
 
-    return tuple(filled(w) for w in weights)
+    return Fields({name: filled(name, value) for name, value in rule.init().items()})
 
 
 def learn(
@@ -74,26 +89,73 @@ def learn(
     arrays. The mean over the batch is a matrix product where the rule separates and a running sum where not; either
     way no array with a batch of synapses is made, except for state that every copy has for itself.
     """
-    new_weights, new_synapses = [], []
+    sides = {name: value.side for name, value in synapses.items() if isinstance(value, PerNeuron)}
+    pre, post = (_with_state(fields, synapses, side, batch) for side, fields in (("pre", pre), ("post", post)))
+    owns = [
+        Fields({name: value[number] for name, value in synapses.items() if name not in sides})
+        for number in range(len(weights))
+    ]
+    if isinstance(layout, EventLayout) and batch is None:
+        one = _OneSample(rule, traced, layout.blocks[0], weights[0], jnp.zeros(()), dt, sides)
+        new, after = _looped_by_events(one, layout, pre, post, signals, owns[0])
+        return (new,), Fields({name: after[name] for name in synapses})
     noises = _noises(rule, weights, key)
     posts = {name: layout.post(values) for name, values in post.items()}
-    kernel = None
-    if batch is None and not layout.dense and kernels.worthwhile(weights):
-        kernel = _Kernel.of(rule, traced, weights, pre, post, signals, dt)
-    for number, (block, w, syn) in enumerate(zip(layout.blocks, weights, synapses, strict=True)):
+    loop = batch is None and not layout.dense and kernels.worthwhile(weights)
+    new_weights, new_owns = [], []
+    for number, (block, w, own) in enumerate(zip(layout.blocks, weights, owns, strict=True)):
         post_rows = Fields({name: rows[number] for name, rows in posts.items()})
-        one = _OneSample(rule, traced, block, w, noises[number], dt)
-        if kernel is not None:
-            new, syn = kernel(rule, block, w, pre, post_rows, syn)
-        elif batch is None:
-            new, syn = one.learned(pre, post_rows, signals, syn)
+        one = _OneSample(rule, traced, block, w, noises[number], dt, sides)
+        if batch is None:
+            looped = _looped(one, layout.wiring(block), pre, post_rows, signals, own) if loop else None
+            new, own = looped or one.learned(pre, post_rows, signals, own)
         else:
-            separated = _separated(one, pre, post_rows, signals, syn) if layout.dense else None
-            dw, syn = separated or _accumulated(one, pre, post_rows, signals, syn, batch)
+            separated = _separated(one, pre, post_rows, signals, own) if layout.dense else None
+            dw, own = separated or _accumulated(one, pre, post_rows, signals, own, batch)
             new = one.constrained(w + dw, signals)
         new_weights.append(new)
-        new_synapses.append(syn)
-    return tuple(new_weights), tuple(new_synapses)
+        new_owns.append(own)
+    after = {name: tuple(own[name] for own in new_owns) for name in owns[0]}
+    for side, fields in (("pre", pre), ("post", post)):
+        after |= _advanced(rule, traced, side, sides, fields, signals, dt)
+    return tuple(new_weights), Fields({name: after[name] for name in synapses})
+
+
+def _with_state(fields: Fields, synapses: SynapticState, side: str, batch: int | None) -> Fields:
+    """A side's fields and the synaptic state that is held with its neurons, ([batch,] n) all."""
+    held = {SYN + name: v.values for name, v in synapses.items() if isinstance(v, PerNeuron) and v.side == side}
+    if batch is not None:
+        held = {name: jnp.broadcast_to(values, (batch, values.shape[-1])) for name, values in held.items()}
+    return fields.replace(**held)
+
+
+def _advanced(
+    rule: LocalRule, traced: TracedRule, side: str, sides: Mapping[str, str], fields: Fields, signals: Fields, dt: float
+) -> dict[str, PerNeuron]:
+    """The synaptic state that is held with the neurons of one side, after the tick."""
+    names = [name for name, of in sides.items() if of == side]
+    if not names:
+        return {}
+    one = jnp.ones(())  # for what these fields do not read
+    others = {group: Fields(dict.fromkeys(traced.fields(group), one)) for group in ("pre", "post")}
+    rest = Fields(dict.fromkeys(sides, one), **dict.fromkeys(rule.init(), one))
+
+    def neuron(fields: Fields, signals: Fields) -> list[Any]:
+        state = rest.replace(**{name: fields[SYN + name] for name in names})
+        groups = {**others, side: fields}
+        blank = dict.fromkeys(("w", "noise", "afferent", "efferent"), one)
+        _, new = rule.evaluate(Fields(**groups, **blank, syn=state, signals=signals, dt=dt))
+        return [new[name] for name in names]
+
+    function = jax.vmap(neuron, in_axes=(0, None))
+    batched = fields[SYN + names[0]].ndim == 2
+    if batched:
+        function = jax.vmap(function, in_axes=(0, signals.map(lambda value: 0 if jnp.ndim(value) == 1 else None)))
+    new = function(fields, signals)
+    if batched and rule.sharing == "mean":
+        new = [values.mean(0) for values in new]
+    dtype = fields[SYN + names[0]].dtype
+    return {name: PerNeuron(values.astype(dtype), side) for name, values in zip(names, new, strict=True)}
 
 
 def _noises(rule: LocalRule, weights: Blocks, key: Any) -> list[Any]:
@@ -106,44 +168,93 @@ def _noises(rule: LocalRule, weights: Blocks, key: Any) -> list[Any]:
     return [noise.reshape(w.shape) for noise, w in zip(drawn, weights, strict=True)]
 
 
+def _looped(one: "_OneSample", wiring: Fields, pre: Fields, post: Fields, signals: Fields, own: Fields) -> Any:
+    """`_OneSample.learned` of a sparse block, compiled ahead of XLA; None where there is no loop for the rule."""
+    given, by = _named(one, wiring, pre, post, signals, own)
+    rule = jax.tree.structure(one.rule)
+
+    def plain(named: dict[str, Any]) -> tuple[Any, ...]:
+        part = _Parts(named, by, rule)
+        block = Block(named["index"], named["degrees"])
+        sample = dataclasses.replace(one, rule=part.rule, block=block, w=named["w"], noise=jnp.zeros(()))
+        w, after = sample.learned(part.fields("pre"), part.fields("post"), part.fields("signals"), part.own())
+        return (w, *(value for _, value in after.items()))
+
+    try:
+        w, *states = loops.learning(one.traced.update, one.traced.constraint, given, by, one.dt, plain)
+    except loops.NoWord:
+        return None
+    return w, Fields(dict(zip(own, states, strict=True)))
+
+
+def _looped_by_events(
+    one: "_OneSample", layout: EventLayout, pre: Fields, post: Fields, signals: Fields, own: Fields
+) -> Any:
+    """The new weights and synaptic states of an `EventLayout`."""
+    given, by = _named(one, layout.wiring(one.block), pre, post, signals, own)
+    held = [name for name in given if name.startswith(SYN) and by[name] != "synapse"]
+    order = ["w", *(SYN + name for name in own), *held]
+    given = {name: given[name] for name in (*order, *(name for name in given if name not in order))}
+    rule = jax.tree.structure(one.rule)
+
+    def plain(named: dict[str, Any]) -> tuple[Any, ...]:
+        part = _Parts(named, by, rule)
+        pre, post, signals = (part.fields(group) for group in ("pre", "post", "signals"))
+        block = Block(named["index"], None)
+        sample = dataclasses.replace(one, rule=part.rule, block=block, w=named["w"], noise=jnp.zeros(()))
+        w, after = sample.learned(pre, post.map(lambda values: values[named["targets"]]), signals, part.own())
+        new = {SYN + name: value for name, value in after.items()}
+        for side, fields in (("pre", pre), ("post", post)):
+            moved = _advanced(part.rule, one.traced, side, one.sides, fields, signals, one.dt)
+            new |= {SYN + name: value.values for name, value in moved.items()}
+        return (w, *(new[name] for name in order[1:]))
+
+    w, *states = loops.learning_by_events(one.traced.update, one.traced.constraint, given, by, one.dt, plain)
+    after = dict(zip(order[1:], states, strict=True))
+    return w, {
+        name[len(SYN) :]: (value,) if by[name] == "synapse" else PerNeuron(value, by[name])
+        for name, value in after.items()
+    }
+
+
+def _named(
+    one: "_OneSample", wiring: Fields, pre: Fields, post: Fields, signals: Fields, own: Fields
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a loop is given, by name, and what each is held by (see `loops.learning`)."""
+    groups = {"pre": pre, "post": post, "number": signals}
+    given = {"w": one.w, **{SYN + name: value for name, value in own.items()}}
+    by = dict.fromkeys(given, "synapse") | dict.fromkeys(wiring, "wiring")
+    given |= dict(wiring.items())
+    for group, fields in groups.items():
+        word = "signals" if group == "number" else group
+        named = {name if name.startswith(SYN) else f"{word}.{name}": value for name, value in fields.items()}
+        given, by = given | named, by | dict.fromkeys(named, group)
+    numbers = rule_parameters(one.rule)
+    return {name: jnp.asarray(v) for name, v in (given | numbers).items()}, by | dict.fromkeys(numbers, "number")
+
+
 @dataclass(frozen=True)
-class _Kernel:
-    """A tick of learning in one block, compiled ahead of XLA."""
+class _Parts:
+    """What `_named` put together."""
 
-    source: str
-    traced: TracedRule
-    signals: Fields
-    dt: float
+    named: Mapping[str, Any]
+    by: Mapping[str, str]
+    structure: Any
 
-    @staticmethod
-    def of(
-        rule: LocalRule, traced: TracedRule, weights: Blocks, pre: Fields, post: Fields, signals: Fields, dt: float
-    ) -> "_Kernel | None":
-        """None where there is no kernel for the rule."""
-        dtype = weights[0].dtype
-        broadcast = [name for name in traced.fields("signals") if name not in ("tick", "count")]  # they are integers
-        signals = Fields({name: jnp.asarray(signals[name], dtype) for name in broadcast})
-        groups = {"pre": pre, "post": post, "signals": signals}
-        names = [f"{group}.{name}" for group, fields in groups.items() for name in fields]
-        names = ["w", *(f"syn.{name}" for name in rule.init()), "index", "degrees", *names, *_parameters(rule)]
-        if any(leaf.dtype != dtype for leaf in jax.tree.leaves((pre, post, rule))):
-            return None
-        source = kernels.learning_source(traced.update, traced.constraint, names, dt, dtype)
-        return None if source is None else _Kernel(source, traced, signals, dt)
+    @property
+    def rule(self) -> Any:
+        return jax.tree.unflatten(self.structure, [v for name, v in self.named.items() if name.startswith("rule.")])
 
-    def __call__(
-        self, rule: LocalRule, block: Block, w: Any, pre: Fields, post: Fields, syn: Fields
-    ) -> tuple[Any, Fields]:
-        """The new weights and synaptic states."""
-        arrays, structure = jax.tree.flatten((w, syn, Block(block.index, block.degrees), pre, post, self.signals, rule))
+    def fields(self, group: str) -> Fields:
+        """Those of ``pre`` or ``post``, with the synaptic state held by them, or the signals."""
+        own = {n.removeprefix(group + "."): v for n, v in self.named.items() if n.startswith(group + ".")}
+        held = {n: v for n, v in self.named.items() if n.startswith(SYN) and self.by[n] == group}
+        return Fields({**own, **held})
 
-        def plain(*arrays: Any) -> tuple[Any, ...]:
-            w, syn, block, pre, post, signals, rule = jax.tree.unflatten(structure, arrays)
-            one = _OneSample(rule, self.traced, block, w, jnp.zeros(()), self.dt)
-            return tuple(jax.tree.leaves(one.learned(pre, post, signals, syn)))
-
-        new, *states = kernels.compiled(plain, self.source, 1 + len(syn))(*arrays)
-        return new, Fields(dict(zip(syn, states, strict=True)))
+    def own(self) -> Fields:
+        return Fields(
+            {n[len(SYN) :]: v for n, v in self.named.items() if n.startswith(SYN) and self.by[n] == "synapse"}
+        )
 
 
 @dataclass(frozen=True)
@@ -156,22 +267,31 @@ class _OneSample:
     w: Any
     noise: Any
     dt: float
+    sides: Mapping[str, str]
 
-    def __call__(self, pre: Fields, post: Fields, signals: Fields, syn: Fields) -> tuple[Any, Fields]:
+    def __call__(self, pre: Fields, post: Fields, signals: Fields, own: Fields) -> tuple[Any, Fields]:
+        """``own``: the synaptic state that is not held with a neuron's fields."""
         noise = jnp.broadcast_to(self.noise, self.w.shape)
         blank = jnp.zeros(self.w.shape[0])
+        pre = pre.map(self.block.pre)
+        held = {name: (pre if side == "pre" else post)[SYN + name] for name, side in self.sides.items()}
         env = Fields(
-            w=self.w, pre=pre, post=post, syn=syn, signals=signals, noise=noise, afferent=blank, efferent=self.w,
-            dt=self.dt,
+            w=self.w, pre=pre, post=post, syn=own.replace(**held), signals=signals, noise=noise, afferent=blank,
+            efferent=self.w, dt=self.dt,
         )  # fmt: skip
         used = self.traced.update.reads & {"afferent", "efferent"}
         if used:
-            parts = self.block.each(self.rule.pooled, env)
+            parts = self.block.each(self.rule.pooled, env, self.sides)
             if "afferent" in used:
                 env = env.replace(afferent=self.block.mask(parts.afferent).sum(1))
             if "efferent" in used:
                 env = env.replace(efferent=jnp.cumsum(parts.efferent, axis=0))
-        return self.block.each(self.rule.evaluate, env)  # type: ignore[no-any-return]
+
+        def synapse(env: Fields) -> tuple[Any, Fields]:
+            dw, syn = self.rule.evaluate(env)
+            return dw, Fields({name: syn[name] for name in own})
+
+        return self.block.each(synapse, env, self.sides)  # type: ignore[no-any-return]
 
     def constrained(self, w: Any, signals: Fields) -> Any:
         """The changed weights ``w`` after bounds, normalisation and the like."""
@@ -181,57 +301,56 @@ class _OneSample:
             dt=self.dt,
         )  # fmt: skip
         if self.traced.constraint_pool.outputs:
-            env = env.replace(afferent=self.block.mask(self.block.each(self.rule.constraint_pooled, env)).sum(1))
-        return self.block.mask(self.block.each(self.rule.constrained, env)).astype(self.w.dtype)
+            env = env.replace(afferent=self.block.mask(self.block.each(self.rule.constraint_pooled, env, {})).sum(1))
+        return self.block.mask(self.block.each(self.rule.constrained, env, {})).astype(self.w.dtype)
 
-    def learned(self, pre: Fields, post: Fields, signals: Fields, syn: Fields) -> tuple[Any, Fields]:
+    def learned(self, pre: Fields, post: Fields, signals: Fields, own: Fields) -> tuple[Any, Fields]:
         """The new weights and synaptic states, without a batch."""
-        dw, syn = self(pre.map(self.block.pre), post, signals, syn)
-        return self.constrained(self.w + dw, signals), syn
+        dw, own = self(pre, post, signals, own)
+        return self.constrained(self.w + dw, signals), own
 
 
-def _parameters(rule: LocalRule) -> dict[str, Any]:
+def rule_parameters(rule: LocalRule) -> dict[str, Any]:
     """Hyper-parameters by their names as inputs of a traced rule."""
     return {f"rule.{name}": leaf for name, leaf in parameters(rule).items()}
 
 
-def _separated(one: _OneSample, pre: Fields, post: Fields, signals: Fields, syn: Fields) -> Any:
-    if one.traced.update.reads & {"afferent", "efferent"} or (len(syn) and one.rule.sharing == "each"):
+def _separated(one: _OneSample, pre: Fields, post: Fields, signals: Fields, own: Fields) -> Any:
+    if one.traced.update.reads & {"afferent", "efferent"} or (len(own) and one.rule.sharing == "each"):
         return None
     n_post = one.w.shape[0]
     values: dict[str, Any] = {"w": ("syn", one.w), "dt": ("const", one.dt), "noise": ("syn", one.noise)}
     values["afferent"] = values["efferent"] = ("const", 0.0)
-    values |= {f"pre.{name}": ("pre", array) for name, array in pre.items()}
-    values |= {f"post.{name}": ("post", array) for name, array in post.items()}
-    values |= {f"syn.{name}": ("syn", array) for name, array in syn.items()}
+    for group, fields in (("pre", pre), ("post", post)):
+        values |= {n if n.startswith(SYN) else f"{group}.{n}": (group, array) for n, array in fields.items()}
+    values |= {f"syn.{name}": ("syn", array) for name, array in own.items()}
     for name, value in signals.items():
-        own = jnp.ndim(value) == 1  # every copy of the network has its own value
+        several = jnp.ndim(value) == 1  # every copy of the network has its own value
         values[f"signals.{name}"] = (
-            ("post", jnp.broadcast_to(value[:, None], (value.shape[0], n_post))) if own else ("const", value)
+            ("post", jnp.broadcast_to(value[:, None], (value.shape[0], n_post))) if several else ("const", value)
         )
-    values |= {name: ("const", jnp.asarray(leaf)) for name, leaf in _parameters(one.rule).items()}
+    values |= {name: ("const", jnp.asarray(leaf)) for name, leaf in rule_parameters(one.rule).items()}
     for name in one.traced.update.inputs:  # named by the rule, read by nothing
         values.setdefault(name, ("const", jnp.zeros(())))
     outputs = separate(one.traced.update, values)
     if outputs is None:
         return None
     shaped = [jnp.broadcast_to(output, one.w.shape) for output in outputs]
-    names = [name.partition(".")[2] for name in one.traced.update.outputs]
-    named = dict(zip(names, shaped, strict=True))
-    return named.pop(""), Fields({name: named[name] for name in syn})
+    named = dict(zip(one.traced.update.outputs, shaped, strict=True))
+    return named["dw"], Fields({name: named[SYN + name] for name in own})
 
 
-def _accumulated(one: _OneSample, pre: Fields, post: Fields, signals: Fields, syn: Fields, batch: int) -> Any:
+def _accumulated(one: _OneSample, pre: Fields, post: Fields, signals: Fields, own: Fields, batch: int) -> Any:
     each = one.rule.sharing == "each"
-    own = {name: value for name, value in signals.items() if jnp.ndim(value) == 1}
+    several = {name: value for name, value in signals.items() if jnp.ndim(value) == 1}
 
     def sample(total: Any, item: Any) -> Any:
-        pre_b, post_b, own_b, syn_b = item
-        dw, new = one(pre_b.map(one.block.pre), post_b, signals.replace(**own_b), syn_b if each else syn)
+        pre_b, post_b, several_b, own_b = item
+        dw, new = one(pre_b, post_b, signals.replace(**several_b), own_b if each else own)
         added = jax.tree.map(jnp.add, total, (dw, Fields() if each else new))
         return added, (new if each else Fields())
 
     zeros = jnp.zeros_like(one.w)
-    start = (zeros, Fields() if each else syn.map(jnp.zeros_like))
-    (dw, mean), news = jax.lax.scan(sample, start, (pre, post, own, syn if each else Fields()))
+    start = (zeros, Fields() if each else own.map(jnp.zeros_like))
+    (dw, mean), news = jax.lax.scan(sample, start, (pre, post, several, own if each else Fields()))
     return dw / batch, (news if each else mean.map(lambda total: total / batch))

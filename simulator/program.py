@@ -81,14 +81,14 @@ def present(inputs: Inputs, model: Model, index: Any, row: Mapping[Target, Any])
 
 
 def emit(state: State, field: str) -> Any:
-    """``population.x``, ``projection.w``, ``projection.<synaptic field>``: an array, or blocks for a projection.
+    """``population.x``, ``projection.w``, ``projection.<synaptic field>``: an array, or what a layout unpacks.
     ``population.spikes`` are the outputs that are not 0."""
     owner, _, name = field.rpartition(".")
     if owner in state.neurons:
         neurons = state.neurons[owner]
         return neurons.x != 0 if name == "spikes" and name not in neurons else neurons[name]
     synapses = state.synapses[owner]
-    return synapses.w if name == "w" else tuple(block[name] for block in synapses.syn)
+    return synapses.w if name == "w" else synapses.syn[name]
 
 
 def read(state: State, before: State, sample: Sample) -> Any:

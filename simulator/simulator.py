@@ -100,6 +100,11 @@ class Simulator:
             raise SimulationError(f"projection {projection!r}: weights must be finite")
         layout = self._layouts[projection]
         packed = layout.pack(np.broadcast_to(values, old.shape))
+
+        def bounded(model: Model, packed: Any) -> Any:
+            return self.network.within_bounds(model, projection, packed)
+
+        packed = self._each_point(bounded, (0,))(self.model, packed)
         self.state = eqx.tree_at(lambda s: s.synapses[projection].w, self.state, packed)
 
     def synapses(self, projection: str) -> tuple[np.ndarray, np.ndarray]:
@@ -274,7 +279,8 @@ class Simulator:
                 self._set_parameter(neurons, rules, name, value)
         key = jax.random.key(int(point.get("seed", self.seed)))
         model = Model(neurons, rules, self._layouts, key)
-        weights = initial_weights(circuit, self._layouts, key)
+        drawn = initial_weights(circuit, self._layouts, key)
+        weights = {name: self.network.within_bounds(model, name, blocks) for name, blocks in drawn.items()}
         return model, self.network.initial(model, weights, self.batch)
 
     def _set_parameter(self, neurons: dict[str, Any], rules: dict[str, Any], name: str, value: Any) -> None:

@@ -85,9 +85,8 @@ class Bench:
         }
         sim._match_batch(max((v.shape[1] for v in drive.values() if v.ndim == 3), default=None))
         if syn is not None:
-            packed = {name: layout.pack(np.asarray(values, float)) for name, values in syn.items()}
-            blocks = tuple(Fields({name: packed[name][k] for name in packed}) for k in range(len(layout.blocks)))
-            sim.state = eqx.tree_at(lambda s: s.synapses[EDGE].syn, sim.state, blocks)
+            given = Fields({name: layout.pack(np.asarray(values, float)) for name, values in syn.items()})
+            sim.state = eqx.tree_at(lambda s: s.synapses[EDGE].syn, sim.state, given)
         sim.state = eqx.tree_at(lambda s: s.tick, sim.state, jnp.asarray(tick, jnp.int32))
         given = {name: jnp.asarray(values[0]) for name, values in drive.items()}
         sim.state = self.step(sim.model, sim.state, given, signals or {})

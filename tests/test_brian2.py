@@ -68,6 +68,7 @@ NEURONS: dict[str, nets.Neuron] = {
     "LeakyBinary": nets.LeakyBinary(), "Integrator": nets.Integrator(rate=0.1), "Constant": nets.Constant(0.7),
     "Input": nets.Input(), "LIF": nets.LIF(), "ConductanceLIF": nets.ConductanceLIF(),
     "AdaptiveLIF": nets.AdaptiveLIF(), "Izhikevich": nets.Izhikevich(), "AdEx": nets.AdEx(),
+    "SpikeSource": nets.SpikeSource(),
 }  # fmt: skip
 
 

@@ -85,6 +85,7 @@ RULES = {
     "Covariance": rules.Covariance(),
     "Decay": rules.Decay(rules.Oja(eta=0.1), rate=0.05, target=0.1),
     "Dale": rules.Dale(rules.Hebb(eta=0.1)),
+    "Every": rules.Every(rules.Oja(eta=0.1), n=2),
 }
 
 
@@ -92,7 +93,7 @@ RULES = {
     ("name", "dtype"),
     [
         *((name, "float64") for name in ("Oja", "Bounded Hebb", "BCM")),
-        *(pytest.param(name, "float64", marks=pytest.mark.slow) for name in ("Covariance", "Decay", "Dale")),
+        *(pytest.param(name, "float64", marks=pytest.mark.slow) for name in ("Covariance", "Decay", "Dale", "Every")),
         ("Oja", "float32"),
     ],
 )
@@ -129,10 +130,9 @@ class Squashed(rules.Rule):
     [
         Squashed(),
         rules.Noisy(rules.Oja(), scale=0.1),
-        rules.Every(rules.Oja(eta=0.1), n=2),
         rules.Normalised(rules.Hebb(eta=0.1)),
     ],
-    ids=["operation without a word", "noise", "integer counter", "pooled sum"],
+    ids=["operation without a word", "noise", "pooled sum"],
 )
 def test_a_rule_without_a_kernel_is_left_to_xla(rule: LocalRule, handlers: list[str]) -> None:
     found = outcome(network(rule))

@@ -478,6 +478,68 @@ def test_set_rule() -> None:
         nets.set_rule(network(), oja)
 
 
+# set_delays
+
+
+def echo(delays: Any, **edge: Any) -> nx.MultiDiGraph:
+    net = nx.MultiDiGraph()
+    net.add_node("retina", neuron=nets.Input(), size=3)
+    net.add_node("cortex", neuron=nets.Linear(), size=2)
+    net.add_edge("retina", "cortex", **edge)
+    nets.set_delays(net, "retina->cortex", delays)
+    return net
+
+
+@pytest.mark.parametrize("form", ["array", "function", "sparse", "synapses"])
+def test_every_synapse_has_its_own_delay(form: str) -> None:
+    """Each pre neuron sends one pulse, of which every target hears the weight when the delay has passed."""
+    delays, w = np.array([[0, 1, 2], [4, 2, 1]]), np.array([[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]])
+    given: Any = {
+        "array": delays,
+        "function": lambda post, pre: delays[post, pre],
+        "sparse": delays,
+        "synapses": delays.ravel(),
+    }[form]
+    edge: dict[str, Any] = {"topology": sp.csr_array(w)} if form == "sparse" else {"weights": w}
+    net = echo(given, **edge)
+    assert sorted(d["name"] for _, _, d in net.edges(data=True)) == [f"retina->cortex@{d}" for d in (0, 1, 2, 4)]
+    drive = np.zeros((6, 3))
+    drive[0] = 1
+    heard = Simulator(net).run({"retina": drive}, record={"cortex.x": 1})["cortex.x"]
+    expected = np.zeros((6, 2))
+    for post, pre in np.ndindex(2, 3):
+        expected[delays[post, pre], post] += w[post, pre]
+    np.testing.assert_array_equal(heard, expected)
+
+
+def test_a_rule_sees_its_synapse_late() -> None:
+    net = echo(np.array([[1, 2, 3], [3, 2, 1]]), weights=0.0, rule=rules.Hebb(eta=1.0))
+    drive = {"retina": np.eye(3)[[0, 1, 2, 0, 0]], "cortex": np.arange(10.0).reshape(5, 2)}
+    sim = Simulator(net)
+    found = sim.run(drive, record={"cortex.x": 1})["cortex.x"]
+    for name in sim.params:
+        delay, (post, pre) = int(name.rpartition("@")[2]), sim.synapses(name)
+        late = np.concatenate([np.zeros((delay, 3)), drive["retina"]])[:5]
+        np.testing.assert_allclose(sim.params[name].w, (found.T @ late)[post, pre], err_msg=name)
+
+
+def test_delays_that_do_not_fit_are_told() -> None:
+    ones = np.ones((2, 3))
+    for delays, edge, message in [
+        (np.ones((3, 2)), {}, ("delays have shape (3, 2)", "(2, 3)", "one for each of 6 synapses")),
+        (ones * 1.5, {}, ("delay 1.5 from neuron 0 to neuron 0", "whole number of ticks")),
+        (-ones, {}, ("delay -1.0", "whole number")),
+        (ones * np.nan, {}, ("delay nan", "whole number")),
+        (ones, {"weights": nets.FanIn()}, ("fan-in", "networks.Normal")),
+    ]:
+        with pytest.raises(NetworkError, match=says("'retina->cortex'", *message)):
+            echo(delays, **edge)
+    with pytest.raises(NetworkError, match=says("no projection 'a->b'", "retina->cortex")):
+        nets.set_delays(network(), "a->b", 1)
+    with pytest.raises(NetworkError, match="MultiDiGraph"):
+        nets.set_delays(nx.DiGraph(), "a->b", 1)
+
+
 # Topologies
 
 

@@ -181,7 +181,7 @@ def test_simulated_batch_is_the_mean_of_single_updates(tree: Node, seed: int) ->
             traced,
             layout,
             (w,),
-            (Fields(),),
+            Fields(),
             *(fields[group] for group in ("pre", "post", "signals")),
             jax.random.key(0),
             1e-3,
@@ -286,12 +286,13 @@ def test_published_rules_become_matrix_products(rule: LocalRule) -> None:
     assert separation.separate(traced, given) is not None
 
 
-def test_a_batch_makes_no_array_of_batch_times_synapses() -> None:
+@pytest.mark.parametrize("rule", [rules.Oja(), rules.STDP()], ids=["no state", "traces of either neuron"])
+def test_a_batch_makes_no_array_of_batch_times_synapses(rule: rules.Rule) -> None:
     """The reason for separating: Oja on 64 x 50 synapses and a batch of 16 never holds 16 x 64 x 50 numbers."""
-    rule = rules.Oja()
     traced = plasticity.trace_rule(rule)
     layout = make_layout(None, 50, 64)
     w = jnp.ones((64, 50))
+    syn = plasticity.initial_synapses(rule, traced, layout, (w,), 16)
 
     def learn(w: Any, pre: Any, post: Any) -> Any:
         return plasticity.learn(
@@ -299,7 +300,7 @@ def test_a_batch_makes_no_array_of_batch_times_synapses() -> None:
             traced,
             layout,
             (w,),
-            (Fields(),),
+            syn,
             Fields(x=pre),
             Fields(x=post),
             Fields(),

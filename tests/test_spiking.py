@@ -1,6 +1,7 @@
 """Spiking neurons against their differential equations, and timing-dependent rules against their published curves."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -9,7 +10,7 @@ import pytest
 from conftest import probe
 from scipy.integrate import solve_ivp
 
-from engrax import Rule, Simulator, networks as nets, rules
+from engrax import Recording, Rule, Simulator, networks as nets, resume, rules
 
 DT = 1e-4
 
@@ -311,3 +312,48 @@ def test_soft_bounds_slow_the_approach() -> None:
     e = math.exp(-5 / 20)
     assert learned(rule, train(50, 10), train(50, 15), w=0.8)[0, 0] == pytest.approx(0.8 + 0.1 * e * 0.2)
     assert learned(rule, train(50, 15), train(50, 10), w=0.8)[0, 0] == pytest.approx(0.8 - 0.1 * e * 0.8)
+
+
+def test_given_spikes_are_sent() -> None:
+    rng = np.random.default_rng(0)
+    times, ids = rng.integers(0, 30, 200), rng.integers(0, 5, 200)
+    expected = np.zeros((40, 5))
+    np.add.at(expected, (times, ids), 1.0)
+    net = nx.MultiDiGraph()
+    net.add_node("given", neuron=nets.SpikeSource(), size=5)
+    net.add_node("cells", neuron=nets.LIF(), size=2)
+    net.add_edge("given", "cells")
+    for source in (nets.spike_trains(times, ids, 5), nets.spike_trains(times * 5e-4, ids, 5, dt=5e-4)):
+        sent = Simulator(net, dt=5e-4).run({"given": source}, 40, record={"given.x": 1})["given.x"]
+        np.testing.assert_array_equal(sent, expected)
+    nobody = nets.spike_trains(np.zeros(0), np.zeros(0, int), 5)
+    assert not Simulator(net).run({"given": nobody}, 3, record={"given.x": 1})["given.x"].any()
+
+
+def test_spikes_without_a_place_are_told() -> None:
+    for times, ids, message in [
+        ([0.5], [0], r"spike 0 at 0.5 of neuron 0 .* 3 neurons: give dt"),
+        ([0, 1], [0, 3], r"spike 1 at 1.0 of neuron 3 has no place among 3"),
+        ([0, -1], [0, 1], r"spike 1 at -1.0"),
+        ([float("nan")], [1], r"spike 0 at nan"),
+        ([0, 1], [0], r"two lists of the same length"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            nets.spike_trains(np.array(times), np.array(ids), 3)
+
+
+def test_a_recording_of_given_spikes_is_verified_and_resumed(tmp_path: Path) -> None:
+    net = nx.MultiDiGraph()
+    net.add_node("given", neuron=nets.SpikeSource(), size=3)
+    net.add_node("cells", neuron=nets.LIF(), size=2)
+    net.add_edge("given", "cells")
+    source = nets.spike_trains(np.array([0, 3, 7, 12]), np.array([0, 2, 1, 0]), 3)
+    sim = Simulator(net)
+    with sim.record(tmp_path / "run.h5", {"given.spikes": 1}):
+        sim.run({"given": source}, 8)
+    again = resume(tmp_path / "run.h5", ticks=8)
+    assert again.tick == 16
+    with Recording(tmp_path / "run.h5") as recording:
+        spikes = recording.spikes("given.spikes")
+    np.testing.assert_array_equal(spikes.times, [0, 3, 7, 12])
+    np.testing.assert_array_equal(spikes.ids, [0, 2, 1, 0])

@@ -28,7 +28,7 @@ import scipy.sparse as sp
 
 from .. import networks, probes, rules
 from ..errors import RecordingError
-from ..layout import Layout
+from ..layout import Layout, PerNeuron
 from ..locality import locality
 from ..network import State
 from ..networks import Dense, Fixed, FromMatrix, Neuron
@@ -175,7 +175,7 @@ def _commit() -> str:
 
 
 def state_arrays(layouts: Mapping[str, Layout], state: State) -> dict[str, np.ndarray]:
-    """Everything that a run changes, by name, in the user's shapes."""
+    """Everything that a run changes, by name, in the user's shapes; per neuron what a synapse has from its neuron."""
     arrays: dict[str, Any] = {"tick": state.tick, "trial": state.trial}
     for name, fields in state.neurons.items():
         arrays |= {f"{name}.{field}": value for field, value in fields.items()}
@@ -183,8 +183,8 @@ def state_arrays(layouts: Mapping[str, Layout], state: State) -> dict[str, np.nd
         arrays |= {f"{name}.{field} delayed": value for field, value in fields.items()}
     for name, synapses in state.synapses.items():
         arrays[f"{name}.w"] = layouts[name].unpack(synapses.w)
-        for field in synapses.syn[0] if synapses.syn else ():
-            arrays[f"{name}.{field}"] = layouts[name].unpack(tuple(block[field] for block in synapses.syn))
+        for field, held in synapses.syn.items():
+            arrays[f"{name}.{field}"] = held.values if isinstance(held, PerNeuron) else layouts[name].unpack(held)
     return {name: np.asarray(arrays[name]) for name in sorted(arrays)}
 
 
@@ -360,7 +360,9 @@ def _with_arrays(sim: "Simulator", arrays: Mapping[str, np.ndarray]) -> State:
     synapses = {}
     for name, old in state.synapses.items():
         layout = sim._layouts[name]
-        packed = {key: layout.pack(arrays[f"{name}.{key}"]) for key in (old.syn[0] if old.syn else ())}
-        syn = tuple(Fields({key: packed[key][k] for key in packed}) for k in range(len(old.syn)))
-        synapses[name] = dataclasses.replace(old, w=layout.pack(arrays[f"{name}.w"]), syn=syn)
+        syn = {}
+        for key, held in old.syn.items():
+            array = arrays[f"{name}.{key}"]
+            syn[key] = PerNeuron(jnp.asarray(array), held.side) if isinstance(held, PerNeuron) else layout.pack(array)
+        synapses[name] = dataclasses.replace(old, w=layout.pack(arrays[f"{name}.w"]), syn=Fields(syn))
     return State(jnp.asarray(arrays["tick"]), jnp.asarray(arrays["trial"]), neurons, synapses, history)

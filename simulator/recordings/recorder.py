@@ -446,9 +446,8 @@ def _shape_of(sim: "Simulator", channel: Channel) -> tuple[tuple[int, ...], np.d
     except (TypeError, ValueError, IndexError, AttributeError, jax.errors.JAXTypeError) as error:
         raise SimulationError(f"record {channel.name!r}: the reduction cannot be run: {error}") from error
     if channel.rows and channel.layout is not None:
-        blocks = made[0]
-        layout = channel.layout
-        return ((layout.n_post, layout.n_pre) if layout.dense else (len(layout.synapses[0]),)), np.dtype(blocks.dtype)
+        layout, dtype = channel.layout, jax.tree.leaves(made)[0].dtype
+        return ((layout.n_post, layout.n_pre) if layout.dense else (len(layout.synapses[0]),)), np.dtype(dtype)
     return tuple(made.shape[_batched(sim, channel) :]), np.dtype(made.dtype)
 
 
