@@ -9,6 +9,7 @@ from .errors import ExportError, RecordingError, SimulationError
 from .locality import Locality, locality
 from .network import Model, Network, State
 from .networks import Fields, NetworkError
+from .nir import to_nir
 from .probes import Probe
 from .protocol import Phase
 from .recordings.compare import diff
@@ -50,6 +51,7 @@ __all__ = [
     "to_brian2",
     "to_neo",
     "to_networkx",
+    "to_nir",
     "to_nwb",
     "to_sonata",
     "verify",

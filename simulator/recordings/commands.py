@@ -172,14 +172,17 @@ def export(
     modules: tuple[Path, ...],
     anyway: bool,
 ) -> None:
-    """Write fields as a table (OUT.csv, OUT.parquet, OUT.npz), or the recorded run as a Brian2 script (OUT.py)."""
-    if out.suffix == ".py":
+    """Write fields as a table (OUT.csv, OUT.parquet, OUT.npz), the recorded run as a Brian2 script (OUT.py), or the
+    network that it ended with as a NIR graph (OUT.nir)."""
+    if out.suffix in (".py", ".nir"):
         from .handover.brian2 import recorded_script
+        from .handover.nir import recorded_graph
 
         if fields or ticks:
-            raise UserError(f"{out}: a script has the whole network: leave fields and --ticks out")
+            raise UserError(f"{out}: a {out.suffix} file has the whole network: leave fields and --ticks out")
         with short_errors(UserError):
-            recorded_script(file, out, known=_known(modules), strict=not anyway, overwrite=overwrite)
+            write_network = recorded_script if out.suffix == ".py" else recorded_graph
+            write_network(file, out, known=_known(modules), strict=not anyway, overwrite=overwrite)
         click.echo(str(out))
         return
     from .export import export as write

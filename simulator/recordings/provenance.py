@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 ACTIVATIONS = (
     jnp.tanh, jnp.sin, jnp.cos, jnp.exp, jnp.abs, jnp.sign, jnp.square, jax.nn.relu, jax.nn.sigmoid, jax.nn.softplus,
     jax.nn.elu, jax.nn.gelu, jax.nn.silu, jax.nn.selu, jax.nn.leaky_relu, jax.nn.hard_tanh, jax.nn.relu6,
+    jax.nn.identity,
 )  # fmt: skip
 EXACT = ("engrax", "jax", "jaxlib", "numba", "machine", "precision")  # what the last bits may depend on
 PARTS = ("evaluate", "pooled", "constrained", "constraint_pooled")
