@@ -232,7 +232,7 @@ class Poisson(Spiking):
 
     ports: ClassVar[tuple[str, ...]] = ("drive",)
     noise: ClassVar[Noise | None] = "uniform"
-    rate: float = 10.0
+    rate: float | np.ndarray = 10.0
 
     def init(self) -> Fields:
         return Fields(x=0.0)

@@ -142,8 +142,8 @@ def figure(
     bins = np.linspace(0, 1, 21)
     top.stairs(fractions(initial, bins), bins, color="0.6", linestyle="--", label="at the start")
     for number, (rate, w) in enumerate(learned.items()):
-        colour = plt.colormaps["viridis"](number / max(len(learned), 2))
-        top.stairs(fractions(w, bins), bins, color=colour, linewidth=1.5, label=f"{rate:g} Hz")
+        place = plt.colormaps["viridis"](number / max(len(learned), 2))
+        top.stairs(fractions(w, bins), bins, color=place, linewidth=1.5, label=f"{rate:g} Hz")
     top.legend(title="input rate", frameon=False, fontsize=8)
     top.set_title("Synapses become weak or strong", fontsize=10)
     for name, colour, w in (
