@@ -58,7 +58,7 @@ def run(
     sim = Simulator(net, seed=seed, dt=DT)
     ticks = round(seconds / DT)
     with sim.record(out / "run.h5", {"neurons->neurons.w": ticks // 10}, overwrite=True):
-        sim.run(ticks=ticks)
+        sim.run(ticks=ticks, chunk=ticks // 10)  # one size of chunk: compiled once
     learned = graphs_of(out / "run.h5", net, graphs)
     nx.write_graphml(learned["worm 0"], out / "learned.graphml")
     rng = np.random.default_rng(seed)

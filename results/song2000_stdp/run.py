@@ -62,8 +62,9 @@ def run(
     frozen = Phase("frozen", ticks=round(seconds / 20 / dt), plastic="never")
     initial = relative(sim)
     before = sim.run(trial=frozen, trials=1, record={"cell.spikes": 1})["cell.spikes"]
-    with sim.record(out / "run.h5", {"cell.spikes": 1, f"{SYNAPSES}.w": round(10 / dt)}, overwrite=True):
-        sim.run(ticks=round(seconds / dt))
+    chunk = round(10 / dt)  # one size of chunk: compiled once
+    with sim.record(out / "run.h5", {"cell.spikes": 1, f"{SYNAPSES}.w": chunk}, overwrite=True):
+        sim.run(ticks=round(seconds / dt), chunk=chunk)
     learned = relative(sim)
     after = sim.run(trial=frozen, trials=1, record={"cell.spikes": 1})["cell.spikes"]
     found = {
@@ -74,7 +75,7 @@ def run(
         for k, rate in enumerate(rates)
     }
     competing = Simulator(correlated_network(a_plus, dt), seed=seed, dt=dt)
-    competing.run(ticks=round(seconds / 2 / dt))
+    competing.run(ticks=round(seconds / 2 / dt), chunk=chunk)
     together = relative(competing)[0]
     figure(out / "weights.png", initial[0], dict(zip(rates, learned, strict=True)), found, together)
     groups = {"correlated": together[:CORRELATED], "uncorrelated": together[CORRELATED:]}
