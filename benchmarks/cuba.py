@@ -43,6 +43,15 @@ UNCHANGED = np.full(1, EXCITATORY)
 TOGETHER = 0.03
 # Then chaos parts them, and what agrees is the rate: at 4,000 cells that of a second differed by up to 4 %.
 APART = 0.15
+# Weights change with the square of the rate, by 4 % more or less there. Without depression, or with a time constant
+# of half as long, they change otherwise by more. Asked of Brian2 alone: NEST changes a weight at the next spike of its
+# cell, and is 10 % behind after a second, most of it after a few ticks.
+LEARNED = 0.15
+UNCHANGED = np.full(1, EXCITATORY)
+# Up to rounding all start alike; a hundred ticks later spikes begin to differ, first NEST's, which arrive a tick later.
+TOGETHER = 0.03
+# Then chaos parts them, and what agrees is the rate: at 4,000 cells that of a second differed by up to 4 %.
+APART = 0.15
 # Weights change with the square of the rate, and NEST adds what a synapse owes at its next spike. Without depression,
 # with half of it, or with the times exchanged the change is another by more.
 LEARNED = 0.25
@@ -413,7 +422,7 @@ def check(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     parts = 1 if name == "bindsnet" else PARTS
     agree(f"{name}, first spikes", ours["counts"][0], theirs["counts"][0], TOGETHER)
     agree(f"{name}, spikes", *(np.sum(found["counts"][:parts]) for found in (ours, theirs)), APART)
-    if ours["change"] > 1e-6 and parts == PARTS:
+    if ours["change"] > 1e-6 and name.startswith("brian2"):
         agree(f"{name}, change of the weights", ours["change"], theirs["change"], LEARNED)
 
 
