@@ -47,14 +47,6 @@ APART = 0.15
 # of half as long, they change otherwise by more. Asked of Brian2 alone: NEST changes a weight at the next spike of its
 # cell, and is 10 % behind after a second, most of it after a few ticks.
 LEARNED = 0.15
-UNCHANGED = np.full(1, EXCITATORY)
-# Up to rounding all start alike; a hundred ticks later spikes begin to differ, first NEST's, which arrive a tick later.
-TOGETHER = 0.03
-# Then chaos parts them, and what agrees is the rate: at 4,000 cells that of a second differed by up to 4 %.
-APART = 0.15
-# Weights change with the square of the rate, and NEST adds what a synapse owes at its next spike. Without depression,
-# with half of it, or with the times exchanged the change is another by more.
-LEARNED = 0.25
 PARTS = 100  # of a run, in each of which spikes are counted; BindsNET runs the first alone
 
 Net = dict[str, Any]  # what `spec` returns

@@ -38,10 +38,15 @@ def by_events(synapses: int) -> bool:
 
 
 def compiled(
-    plain: Callable[..., Any], source: str, states: int, mapped: tuple[tuple[bool, ...], ...] = ()
-) -> Callable[..., Any]:
-    """The function ``plain`` of arrays, on a CPU as the compiled ``rows`` of ``source``. The first ``states`` arguments
-    are updated in place and are the results; where that is 0, one result is written to an argument after the others.
+    plain: Callable[..., tuple[Any, ...]],
+    source: str,
+    over: tuple[int | None, ...],
+    rest: int = 0,
+    mapped: tuple[tuple[bool, ...], ...] = (),
+) -> Callable[..., tuple[Any, ...]]:
+    """The function ``plain`` of arrays, on a CPU as the compiled ``rows`` of ``source``. For each result ``over`` says
+    which argument ``rows`` turns into it in place; for None it is a new array, given to ``rows`` after the arguments.
+    The last ``rest`` arguments are for ``plain`` alone.
 
     ``mapped``: for every axis over which ``plain`` is ``rows`` mapped, the outermost first, the arguments that have it.
     """
@@ -57,21 +62,24 @@ def compiled(
     @jax.custom_batching.custom_vmap
     def fast(*arrays: Any) -> Any:
         results = jax.eval_shape(plain, *arrays)
-        made = () if states else (results,)
-        kinds = tuple((a.dtype.name, a.ndim) for a in (*arrays, *made))
-        name = _handler(source, kinds, len(made), tuple((*has, *(True for _ in made)) for has in mapped))
-        call = jax.ffi.ffi_call(name, results, input_output_aliases={k: k for k in range(states)})
-        return jax.lax.platform_dependent(*arrays, cpu=call, default=plain)
+        made = [result for result, argument in zip(results, over, strict=True) if argument is None]
+        given = len(arrays) - rest
+        kinds = tuple((a.dtype.name, a.ndim) for a in (*arrays[:given], *made))
+        slots = tuple(place for place, argument in enumerate(over) if argument is None)
+        name = _handler(source, kinds, slots, tuple((*has[:given], *(True for _ in made)) for has in mapped))
+        aliases = {argument: place for place, argument in enumerate(over) if argument is not None}
+        call: Any = jax.ffi.ffi_call(name, results, input_output_aliases=aliases)
+        return jax.lax.platform_dependent(*arrays, cpu=lambda *arrays: call(*arrays[:given]), default=plain)
 
     @fast.def_vmap
     def _(size: int, batched: Any, *arrays: Any) -> Any:
-        has = tuple(bool(b) or k < states for k, b in enumerate(batched))  # every copy has states of its own
+        has = tuple(bool(b) or k in over for k, b in enumerate(batched))  # what changes, every copy has for itself
         arrays = tuple(
             array if old or not new else jax.numpy.broadcast_to(array, (size, *array.shape))
             for array, old, new in zip(arrays, batched, has, strict=True)
         )
-        over = jax.vmap(plain, tuple(0 if h else None for h in has), axis_size=size)
-        out = compiled(over, source, states, (has, *mapped))(*arrays)
+        several = jax.vmap(plain, tuple(0 if h else None for h in has), axis_size=size)
+        out = compiled(several, source, over, rest, (has, *mapped))(*arrays)
         return out, jax.tree.map(lambda _: True, out)
 
     return function
@@ -90,10 +98,10 @@ def _version() -> tuple[int, ...] | None:
 
 @functools.cache
 def _handler(
-    source: str, kinds: tuple[tuple[str, int], ...], results: int, mapped: tuple[tuple[bool, ...], ...] = ()
+    source: str, kinds: tuple[tuple[str, int], ...], made: tuple[int, ...], mapped: tuple[tuple[bool, ...], ...] = ()
 ) -> str:
-    """Compile ``source`` for arrays of these types and dimensions, the last ``results`` of which are not given but
-    made, mapped over leading axes as `compiled` has it; return the name by which XLA knows it."""
+    """Compile ``source`` for arrays of these types and dimensions, the last of which are not given but made and are the
+    results at these places; mapped over leading axes as `compiled` has it. The name by which XLA knows it."""
     import numba
     from numba import types
     from numba.core.compiler import CompilerBase, DefaultPassBuilder
@@ -133,7 +141,7 @@ def _handler(
     # In words of 8 bytes, a call frame: 1 extension, 9 arguments, 14 results; a buffer: 3 data, 5 dimensions. An
     # extension of type 1 (word 1, first half) asks for the version: word 3 of what the extension's word 3 points at.
     major, minor = _version() or (0, 0)
-    given = len(kinds) - results
+    given = len(kinds) - len(made)
     lines = [
         "frame = view(address, 15, np.uint64)",
         "extension = frame[1]",
@@ -143,7 +151,7 @@ def _handler(
     ]
     arrays = []
     for number, (dtype, dimensions) in enumerate(kinds):
-        word, slot = (9, number) if number < given else (14, number - given)
+        word, slot = (9, number) if number < given else (14, made[number - given])
         lines.append(f"b{number} = view(view(frame[{word}], {slot + 1}, np.uint64)[{slot}], 6, np.uint64)")
         lines.append(f"d{number} = view(b{number}[5], {dimensions}, np.int64)")
         shape = "".join(f"d{number}[{axis}], " for axis in range(dimensions)) or "1,"
@@ -152,7 +160,7 @@ def _handler(
         if axes and len(axes) == dimensions:  # a number for each copy
             axes[-1] = f"{axes[-1]}:{axes[-1]} + 1"
         arrays.append(f"c{number}[{', '.join(axes)}]" if axes else f"c{number}")
-    whole = len(kinds) - 1 if results else 0  # has all the axes
+    whole = len(kinds) - 1 if made else 0  # has all the axes
     loops = [f"for i{level} in range(d{whole}[{level}]):" for level in range(len(mapped))]
     lines += ["    " * level + loop for level, loop in enumerate(loops)]
     lines += ["    " * len(mapped) + f"rows({', '.join(arrays)})", "return np.uint64(0)"]

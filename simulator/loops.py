@@ -40,7 +40,7 @@ class NoWord(Exception):
 
 @dataclass
 class _Numbers:
-    """What XLA computes for a loop: arrays of one number, the last arguments of ``rows``."""
+    """What XLA computes for a loop, once a tick: the argument ``e`` of ``rows``."""
 
     dtype: Any
     values: list[Any] = field(default_factory=list)
@@ -58,21 +58,18 @@ class _Numbers:
             places = [len(self.values) - 1]
         return f"(s{places[0]} != 0)" if value.dtype == bool else f"s{places[0]}"
 
-    def arguments(self) -> list[Any]:
-        return [jnp.asarray(value, self.dtype) for value in self.values]
-
-    def names(self) -> list[str]:
-        return [f"e{place}" for place in range(len(self.values))]
+    def array(self) -> Any:
+        return jnp.stack([jnp.asarray(value, self.dtype) for value in (*self.values, 0)])
 
     def loads(self) -> list[str]:
-        return [f"s{place} = e{place}[0]" for place in range(len(self.values))]
+        return [f"s{place} = e[{place}]" for place in range(len(self.values))]
 
 
 def weighted_sum(w: Any, index: Any, x: Any) -> Any:
     """For every row the sum of ``w * x[index]``: (rows, width), (rows, width), (pre,) -> (rows,)."""
 
     def plain(w: Any, index: Any, x: Any) -> Any:
-        return (w * x.at[index].get(mode="promise_in_bounds")).sum(-1)
+        return ((w * x.at[index].get(mode="promise_in_bounds")).sum(-1),)
 
     source = f"""
 def rows(w, index, x, out):
@@ -82,7 +79,7 @@ def rows(w, index, x, out):
             total += w[i, j] * x[np.uint64(index[i, j])]
         out[i] = total
 """
-    return compiled(plain, source, 0)(w, index, x)
+    return compiled(plain, source, (None,))(w, index, x)[0]
 
 
 def sum_of_events(w: Any, wiring: Fields, x: Any) -> Any:
@@ -90,30 +87,39 @@ def sum_of_events(w: Any, wiring: Fields, x: Any) -> Any:
     0. (synapses, 1), the wiring of an `EventLayout`, (pre,) -> (post,)."""
 
     def plain(w: Any, starts: Any, targets: Any, begins: Any, index: Any, x: Any) -> Any:
-        return jax.ops.segment_sum(w[:, 0] * x[index[:, 0]], targets, begins.shape[0] - 1)
+        return (jax.ops.segment_sum(w[:, 0] * x[index[:, 0]], targets, begins.shape[0] - 1),)
 
     inner = ["for k in range(starts[p], starts[p + 1]):", "    out[np.uint64(targets[k])] += w[k, 0] * x[p]"]
     body = [f"out[:] = {w.dtype}(0)", *_where_not_0("x", "p", w.dtype, inner)]
     source = "\n".join(["def rows(w, starts, targets, begins, index, x, out):", *_indented(body)])
-    return compiled(plain, source, 0)(w, wiring.starts, wiring.targets, wiring.begins, wiring.index, x)
+    return compiled(plain, source, (None,))(w, wiring.starts, wiring.targets, wiring.begins, wiring.index, x)[0]
 
 
 def neurons(
     traced: Traced, given: Mapping[str, Any], dt: float, plain: Callable[[dict[str, Any]], tuple[Any, ...]]
 ) -> Any:
-    """The fields of a population's neurons after a tick, in place. ``given`` holds them first, then what else
-    ``traced`` reads, by name: one number, or one for each neuron. ``plain`` is the same of a dictionary like ``given``.
+    """The fields of a population's neurons after a tick, in place or, where ``traced`` does not read one, anew.
 
-    Raises `NoWord` where there is no loop for it.
+    ``given``: the fields first, as ``state.*``, then what else it reads, by name: one number, or one for each neuron.
+    ``plain`` makes of a dictionary like ``given`` the same fields in the same order. Raises `NoWord` where there is no
+    loop for it.
     """
+    fields = [name for name in given if name.startswith("state.")]
+    blank = {name: (given[name].shape, given[name].dtype) for name in fields if name not in traced.reads}
+    given = {name: value for name, value in given.items() if name not in blank}
     by = {name: "neuron" if jnp.ndim(value) else "number" for name, value in given.items()}
     loop = _Loop.over(given, by, {"neuron": "[i]"}, dt)
     code = loop.code(traced, _WORDS, "v")
-    body = [
-        "for i in range(a0.shape[0]):",
-        *_indented([*loop.loads("neuron"), *code.block({name: f"state.{name}" for name in traced.outputs})]),
-    ]
-    return loop.run(plain, len(traced.outputs), body)
+    places = {**loop.places, **{name: f"r{number}[i]" for number, name in enumerate(blank)}}
+    several = next(array for name, array in loop.arrays.items() if by[name] == "neuron")
+    stores = code.block({name.removeprefix("state."): places[name] for name in fields})
+    body = [f"for i in range({several}.shape[0]):", *_indented([*loop.loads("neuron"), *stores])]
+    order = list(given)
+
+    def whole(named: dict[str, Any]) -> tuple[Any, ...]:
+        return plain({**named, **{name: jnp.zeros(*kind) for name, kind in blank.items()}})
+
+    return loop.run(whole, tuple(order.index(name) if name in given else None for name in fields), body)
 
 
 def learning(
@@ -134,7 +140,7 @@ def learning(
     index, degrees = loop.arrays["index"], loop.arrays["degrees"]
     inner = [f"p = np.uint64({index}[i, j])", *loop.loads("pre"), *synapse]
     row = [*loop.loads("post"), f"for j in range({degrees}[i]):", *_indented(inner)]
-    states = sum(of == "synapse" for of in by.values())
+    states = tuple(range(sum(of == "synapse" for of in by.values())))
     return loop.run(plain, states, ["for i in range(a0.shape[0]):", *_indented(row)])
 
 
@@ -169,27 +175,43 @@ def learning_by_events(
         held = [name for name, of in by.items() if of == side and name.startswith("syn.")]
         if held:
             own = loop.code(update, _WORDS, side)
-            inner = [*loop.loads(side), *own.block({name: name for name in held})]
+            inner = [*loop.loads(side), *own.block({name: loop.places[name] for name in held})]
             body += [f"for {i} in range({pointers}.shape[0] - 1):", *_indented(inner)]
     states = sum(of == "synapse" or name.startswith("syn.") for name, of in by.items())
-    return loop.run(plain, states, body)
+    return loop.run(plain, tuple(range(states)), body)
 
 
 def printable(update: Traced, constraint: Traced) -> bool:
     """Whether a rule can be learned by events."""
-    given = {"w": jnp.ones(())}
-    for traced in (update, constraint):
-        for name, kind in zip(traced.inputs, traced.jaxpr.in_avals, strict=True):
-            given[name] = jnp.ones((), kind.dtype)
-    by = {name: {"w": "synapse", "syn": "synapse"}.get(name.partition(".")[0], "number") for name in given}
-    by |= {name: name[: name.index(".")] for name in given if name.startswith(("pre.", "post."))}
+    by = {"w": "synapse", "syn": "synapse", "pre": "pre", "post": "post"}
+    loop = _imagined((update, constraint), by)
     try:
-        _Loop.over(given, by, {"synapse": "", "pre": "", "post": ""}, 1.0).learned(
-            update, constraint, _WORDS | _SLOW_WORDS
-        )
+        loop.learned(update, constraint, _WORDS | _SLOW_WORDS)
     except NoWord:
         return False
     return True
+
+
+def neuron_printable(traced: Traced, several: Collection[str]) -> bool:
+    """Whether `neurons` has a loop for these. ``several``: the parameters (``neuron.*``) that every neuron has for
+    itself."""
+    loop = _imagined((traced,), dict.fromkeys(("state", "ports", "noise", *several), "neuron"))
+    try:
+        loop.code(traced, _WORDS, "v").needed(traced.outputs)
+    except NoWord:
+        return False
+    return True
+
+
+def _imagined(traces: tuple[Traced, ...], by: Mapping[str, str]) -> "_Loop":
+    """A loop over what traces read. ``by``: what is held by whom, by its name or the first word of that; else it is a
+    number."""
+    given = {"w": jnp.ones(())}
+    for traced in traces:
+        for name, kind in zip(traced.inputs, traced.jaxpr.in_avals, strict=True):
+            given[name] = jnp.ones((), kind.dtype)
+    whose = {name: by.get(name, by.get(name.partition(".")[0], "number")) for name in given}
+    return _Loop.over(given, whose, dict.fromkeys(by.values(), ""), 1.0)
 
 
 @dataclass
@@ -238,16 +260,25 @@ class _Loop:
         changed = code.assign(f"{self.local('w')} + {code.results['dw']}")
         code.results["w"] = code.outputs(constraint, {**self.known(), "w": changed})["w"]
         own = [name for name, of in self.by.items() if of == "synapse"]
-        return [*self.loads("synapse"), *code.block({name: name for name in own})]
+        return [*self.loads("synapse"), *code.block({name: self.places[name] for name in own})]
 
-    def run(self, plain: Callable[[dict[str, Any]], tuple[Any, ...]], states: int, body: list[str]) -> Any:
-        names = [*self.arrays.values(), *self.numbers.names()]
-        source = "\n".join([f"def rows({', '.join(names)}):", *_indented([*self.numbers.loads(), *body])])
+    def run(
+        self, plain: Callable[[dict[str, Any]], tuple[Any, ...]], over: tuple[int | None, ...], body: list[str]
+    ) -> Any:
+        """``over``: see `compiled`."""
+        text = "\n".join(_indented([*self.numbers.loads(), *body]))
+        used = [name for name, array in self.arrays.items() if re.search(rf"\b{array}\b", text)]
+        rest = [name for name in self.given if name not in used]
+        made = [f"r{number}" for number in range(over.count(None))]
+        source = f"def rows({', '.join([*(self.arrays[name] for name in used), 'e', *made])}):\n{text}"
+        order, given = [*used, "", *rest], list(self.given)
 
         def whole(*arrays: Any) -> tuple[Any, ...]:
-            return plain(dict(zip(self.given, arrays, strict=False)))  # without the numbers, which it computes itself
+            return plain(dict(zip(order, arrays, strict=True)))  # the numbers it computes itself
 
-        return compiled(whole, source, states)(*self.given.values(), *self.numbers.arguments())
+        places = tuple(None if argument is None else used.index(given[argument]) for argument in over)
+        arrays = (self.given[name] if name else self.numbers.array() for name in order)
+        return compiled(whole, source, places, len(rest))(*arrays)
 
 
 @dataclass
@@ -264,10 +295,9 @@ class _Code:
         self.lines.append(f"{self.name}{len(self.lines)} = {text}")
         return f"{self.name}{len(self.lines) - 1}"
 
-    def block(self, names: Mapping[str, str]) -> list[str]:
-        """The lines that compute and store results, by name and the name of what is given that they replace."""
-        stores = [f"{self.loop.places[given]} = {self.results[name]}" for name, given in names.items()]
-        return [*self.needed(names), *stores]
+    def block(self, places: Mapping[str, str]) -> list[str]:
+        """The lines that compute results, by name, and store them in these places."""
+        return [*self.needed(places), *(f"{place} = {self.results[name]}" for name, place in places.items())]
 
     def needed(self, names: Collection[str]) -> list[str]:
         """The lines that the results of these names need. Raises `NoWord` if one of them could not be printed."""
@@ -306,13 +336,16 @@ class _Code:
 
 def _where_not_0(array: str, i: str, dtype: Any, inner: list[str]) -> list[str]:
     """A loop over the elements of an array that are not 0; it passes many that are at once."""
+    part = f"np.uint64({PART})"
     return [
-        f"for part in range(0, {array}.shape[0], {PART}):",
-        f"    end, some = min(part + {PART}, {array}.shape[0]), {dtype}(0)",
-        f"    for {i} in range(part, end):",
-        f"        some += abs({array}[{i}])",
+        f"n = np.uint64({array}.shape[0])",
+        f"for first in range(np.uint64(0), n, {part}):",
+        f"    last, some = min(first + {part}, n), {dtype}(first + {part} > n)",
+        "    if some == 0:",
+        f"        for {i} in range({part}):",  # a length that is known is vectorised best
+        f"            some += abs({array}[first + {i}])",
         "    if some != 0:",
-        f"        for {i} in range(part, end):",
+        f"        for {i} in range(first, last):",
         f"            if {array}[{i}] != 0:",
         *_indented(_indented(_indented(_indented(inner)))),
     ]

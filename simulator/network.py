@@ -20,7 +20,7 @@ from . import loops
 from .dynamics import trace_step
 from .events import constrain
 from .layout import Blocks, EventLayout, Layout, make_layout
-from .networks.fields import Fields, named_arguments
+from .networks.fields import Fields, named_arguments, parameters
 from .networks.graph import Circuit, NetworkError, Population, Projection
 from .networks.initialisers import Initialiser
 from .networks.neurons import Neuron
@@ -74,6 +74,12 @@ class Network:
     delayed: dict[str, tuple[int, tuple[str, ...]]]  # population -> (longest delay, fields kept), from 2 ticks on
     into: dict[str, tuple[Projection, ...]] = field(default_factory=dict)
     stepped: dict[str, Traced] = field(default_factory=dict)  # of the populations whose tick is compiled as a loop
+    by_events: bool = False  # all projections follow the spikes
+
+    @property
+    def in_loops(self) -> bool:
+        """Whether XLA only joins loops that were compiled before, without a batch."""
+        return self.by_events and self.stepped.keys() == self.circuit.populations.keys()
 
     def initial(self, model: Model, weights: Mapping[str, Blocks], batch: int | None) -> State:
         """The state at tick 0."""
@@ -129,10 +135,8 @@ class Network:
         every = self.signals(state, neurons, signals, phase)
         synapses = dict(state.synapses)
         if plastic:
-            for name in model.rules:
-                projection = self.circuit.projections[name]
-                if projection.phases is None or phase.name in projection.phases:
-                    synapses[name] = self._learn(projection, model, state, neurons, every)
+            for name in self.learned(phase):
+                synapses[name] = self._learn(self.circuit.projections[name], model, state, neurons, every)
         history = {
             name: Fields(
                 {
@@ -143,6 +147,12 @@ class Network:
             for name in state.history
         }
         return State(state.tick + 1, state.trial, neurons, synapses, history)
+
+    def learned(self, phase: Phase) -> tuple[str, ...]:
+        """The projections whose rule runs in a plastic tick of a phase."""
+        projections = self.circuit.projections
+        lives = {name: projections[name].phases for name in self.traced}
+        return tuple(name for name, phases in lives.items() if phases is None or phase.name in phases)
 
     def weights(self, model: Model, state: State) -> dict[str, Any]:
         """The dense projections' weights (post, pre); for sparse ones see `Simulator.params`."""
@@ -296,8 +306,14 @@ def make_network(
     }
     eventful = {end for name, p in projections.items() if isinstance(layouts[name], EventLayout)
                 for end in (p.pre, p.post)}  # fmt: skip
-    stepped = {name: trace_step(circuit.populations[name].neuron) for name in eventful}
-    return Network(bare, dt, traced, delayed, into, stepped), neurons, rules, layouts
+    stepped = {}
+    for name in eventful:
+        neuron = circuit.populations[name].neuron
+        several = [f"neuron.{path}" for path, value in parameters(neuron).items() if jnp.ndim(value)]
+        if loops.neuron_printable(step := trace_step(neuron), several):
+            stepped[name] = step
+    by_events = all(isinstance(layout, EventLayout) for layout in layouts.values())
+    return Network(bare, dt, traced, delayed, into, stepped, by_events), neurons, rules, layouts
 
 
 def _spikes(circuit: Circuit, projection: Projection, traced: TracedRule | None) -> bool:
@@ -351,7 +367,7 @@ def _step_all(
 
 
 def _loop(function: Callable[..., Fields], traced: Traced, state: Fields, dt: float) -> Callable[..., Fields]:
-    """The same step of a population, compiled ahead of XLA where there is a loop for it."""
+    """The same step of a population, compiled ahead of XLA."""
 
     def looped(neuron: Neuron, arguments: dict[str, Any]) -> Fields:
         given = {"neuron": neuron, **arguments}
@@ -365,10 +381,7 @@ def _loop(function: Callable[..., Fields], traced: Traced, state: Fields, dt: fl
             new = function(given.pop("neuron"), given)
             return tuple(new[name] for name in state)
 
-        try:
-            return Fields(dict(zip(state, loops.neurons(traced, ordered, dt, plain), strict=True)))
-        except loops.NoWord:
-            return function(neuron, arguments)
+        return Fields(dict(zip(state, loops.neurons(traced, ordered, dt, plain), strict=True)))
 
     return looped
 

@@ -4,6 +4,7 @@ The unit of a run is a tick, or a trial where phases are given. A field that is 
 loop level at which it is due and by no other, so that sparse samples of large arrays cost nothing in between.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from .networks.fields import Fields
 from .probes import Probe
 from .protocol import RUN, Phase
 
-SMALL = 2**14  # numbers in a sample that is put together with others
+SMALL = 2**11  # numbers in a sample that is put together with others
 
 Target = tuple[str, str]  # (population, port)
 Source = Callable[[Any, Any], Any]  # (index, key) -> ([batch,] n)
@@ -57,14 +58,25 @@ def tick_once(
     alive: Any = True,
 ) -> State:
     """One tick. ``alive`` is True, but the compiler cannot know: it must then compile the tick as a piece of its own,
-    and rounding depends neither on what is recorded nor on how a run is cut."""
+    and rounding depends neither on what is recorded nor on how a run is cut. Where the tick is made of loops that were
+    compiled before, it cannot anyway."""
     drive = {target: value for target, value in given.items() if target[0]}
+    if network.in_loops and all(neurons.x.ndim == 1 for neurons in state.neurons.values()):
+        return network.step(model, state, drive, signals_of(given), phase=phase, plastic=plastic)
+    # What a tick leaves as it is stays outside: a branch would copy it.
+    learned = network.learned(phase) if plastic else ()
+    fixed = {name: synapses for name, synapses in state.synapses.items() if name not in learned}
+
+    def joined(state: State) -> State:
+        return dataclasses.replace(state, synapses={**state.synapses, **fixed})
+
+    def parted(state: State) -> State:
+        return dataclasses.replace(state, synapses={name: state.synapses[name] for name in learned})
 
     def tick(state: State) -> State:
-        return network.step(model, state, drive, signals_of(given), phase=phase, plastic=plastic)
+        return parted(network.step(model, joined(state), drive, signals_of(given), phase=phase, plastic=plastic))
 
-    after: State = jax.lax.cond(alive, tick, lambda state: state, state)
-    return after
+    return joined(jax.lax.cond(alive, tick, lambda state: state, parted(state)))
 
 
 def signals_of(given: Mapping[Target, Any]) -> Fields:

@@ -249,3 +249,16 @@ def test_without_numba_all_synapses_are_looked_at(monkeypatch: pytest.MonkeyPatc
         assert not isinstance(layout_of(network(STDP)), EventLayout)
     finally:
         kernels._version.cache_clear()
+
+
+def test_rounding_depends_neither_on_recording_nor_on_chunks() -> None:
+    net = network(rules.Bounded(STDP, low=0.0, high=2.0), delay=2)
+    assert Simulator(net).network.in_loops
+    outcomes = []
+    for record in ({}, {"cells.v": 1, f"{EDGE}.r": 1, f"{EDGE}.w": 10}, {"cells.spikes": 1, "cells.excitatory": 7}):
+        for chunk in (None, 10, 1):
+            sim = Simulator(net)
+            sim.run(ticks=40, record=record, chunk=chunk)
+            outcomes.append((sim.state.neurons, sim.state.synapses))
+    for outcome in outcomes[1:]:
+        jax.tree.map(np.testing.assert_array_equal, outcomes[0], outcome)
