@@ -116,21 +116,20 @@ def _handler(
 
         return types.voidptr(types.uint64), build
 
-    to: Any = pointer  # called in machine code, without the context
+    def view(address: str, shape: Any, dtype: str) -> str:
+        """Text: a function of its own would take Numba half a second for each of the types that it is called with."""
+        return f"carray(pointer({address}), {shape}, np.{dtype})"
 
-    @numba.njit
-    def view(address: Any, shape: Any, dtype: Any) -> Any:
-        return carray(to(address), shape, dtype)
-
-    scope: dict[str, Any] = {"np": np, "math": math, "view": view, "inf": np.inf, "nan": np.nan}
+    scope: dict[str, Any] = {"np": np, "math": math, "carray": carray, "pointer": pointer, "inf": np.inf, "nan": np.nan}
     scope |= {"float32": np.float32, "float64": np.float64}
     exec(source, scope)  # our own text
 
     class Separate(CompilerBase):
-        """Arrays do not overlap: without that promise a loop that stores and gathers is not vectorised."""
+        """Arrays do not overlap: without that promise a loop that stores and gathers is not vectorised. And only
+        machine code calls."""
 
         def define_pipelines(self) -> Any:
-            self.state.flags.noalias = True
+            self.state.flags.noalias = self.state.flags.no_cpython_wrapper = self.state.flags.no_cfunc_wrapper = True
             return [passes.define_nopython_pipeline(self.state)]
 
     passes: Any = DefaultPassBuilder
@@ -143,19 +142,21 @@ def _handler(
     major, minor = _version() or (0, 0)
     given = len(kinds) - len(made)
     lines = [
-        "frame = view(address, 15, np.uint64)",
+        f"frame = {view('address', 15, 'uint64')}",
         "extension = frame[1]",
-        "if extension != 0 and view(extension, 4, np.uint64)[1] & np.uint64(0xFFFFFFFF) == np.uint64(1):",
-        f"    view(view(extension, 4, np.uint64)[3], 4, np.uint64)[3] = np.uint64({major | minor << 32})",
+        f"asked = {view('extension', 4, 'uint64')}",
+        "if extension != 0 and asked[1] & np.uint64(0xFFFFFFFF) == np.uint64(1):",
+        f"    {view('asked[3]', 4, 'uint64')}[3] = np.uint64({major | minor << 32})",
         "    return np.uint64(0)",
     ]
     arrays = []
     for number, (dtype, dimensions) in enumerate(kinds):
         word, slot = (9, number) if number < given else (14, made[number - given])
-        lines.append(f"b{number} = view(view(frame[{word}], {slot + 1}, np.uint64)[{slot}], 6, np.uint64)")
-        lines.append(f"d{number} = view(b{number}[5], {dimensions}, np.int64)")
+        lines.append(f"p{number} = {view(f'frame[{word}]', slot + 1, 'uint64')}")
+        lines.append(f"b{number} = {view(f'p{number}[{slot}]', 6, 'uint64')}")
+        lines.append(f"d{number} = {view(f'b{number}[5]', dimensions, 'int64')}")
         shape = "".join(f"d{number}[{axis}], " for axis in range(dimensions)) or "1,"
-        lines.append(f"c{number} = view(b{number}[3], ({shape}), np.{dtype})")
+        lines.append(f"c{number} = {view(f'b{number}[3]', f'({shape})', dtype)}")
         axes = [f"i{level}" for level, has in enumerate(mapped) if has[number]]
         if axes and len(axes) == dimensions:  # a number for each copy
             axes[-1] = f"{axes[-1]}:{axes[-1]} + 1"
