@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,18 @@ import pytest
 from conftest import probe
 from hypothesis import Phase, given, settings, strategies as st
 
-from engrax import ExportError, Fields, Rule, Simulator, brian2_script, locality, networks as nets, rules, to_brian2
+from engrax import (
+    ExportError,
+    Fields,
+    Rule,
+    Simulator,
+    brian2_script,
+    kernels,
+    locality,
+    networks as nets,
+    rules,
+    to_brian2,
+)
 
 b2 = pytest.importorskip("brian2")
 b2.prefs.codegen.target = "numpy"
@@ -47,7 +59,7 @@ def same(
     monitors = {}
     for name in fields:
         owner, _, label = name.rpartition(".")
-        owner = owner.replace("->", "_")
+        owner = re.sub(r"\W+", "_", owner)
         monitor = b2.StateMonitor(brian[owner], label, record=True, when="end", order=100, dt=dt * b2.second)
         brian.add(monitor)
         monitors[name] = monitor, label
@@ -156,12 +168,20 @@ def network_of_lif(rule: Any = None, n: int = 60) -> nx.MultiDiGraph:
     return net
 
 
-def test_spike_for_spike_with_plasticity_and_delays() -> None:
+@pytest.mark.parametrize("way", ["everywhere", "by events", "a delay for each synapse"])
+def test_spike_for_spike_with_plasticity_and_delays(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rule = rules.Bounded(rules.STDP(a_plus=0.1, a_minus=0.105), low=0.0, high=3.0)
     drive = {"e": arrays(5, 1500, 48, low=0.0, high=4.0)}
-    found = same(network_of_lif(rule), drive, ticks=1500, dt=1e-4, tolerance=1e-9)
+    net, plastic = network_of_lif(rule), ["e->e"]
+    if way == "by events":
+        pytest.importorskip("numba")
+        monkeypatch.setattr(kernels, "MANY", 1)
+    if way == "a delay for each synapse":
+        plastic = nets.set_delays(net, "e->e", lambda post, pre: 1 + (7 * post + pre) % 4)
+        assert len(plastic) == 4
+    found = same(net, drive, ticks=1500, dt=1e-4, tolerance=1e-9)
     assert found["e.x"].sum() > 100
-    assert np.ptp(found["e->e.w"][-1]) > 0.01
+    assert all(np.ptp(found[f"{name}.w"][-1]) > 0.01 for name in plastic)
 
 
 @st.composite
