@@ -108,7 +108,7 @@ def strengths(sim: Simulator, inputs: str) -> Strengths:
 
 def by_channel(w: Strengths) -> ByChannel:
     """The mean weight of each channel's synapses."""
-    return w.reshape(CHANNELS, -1).mean(1)
+    return np.asarray(w.reshape(CHANNELS, -1).mean(1))
 
 
 def described(found: Mapping[str, Any], w_e: Strengths, w_i: Strengths, start: int, dt: float) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def converging(axis: Axes, network: recurrent.Course) -> None:
 
 def narrow(axis: Axes, network: recurrent.Course) -> None:
     rates = network.e.between(network.learned, network.e.seconds).rates()
-    axis.hist(rates, np.arange(-0.05, 3 * recurrent.TARGET, 0.3), color=BLUE, alpha=0.7)
+    edges = np.arange(-0.05, 3 * recurrent.TARGET, 0.3)  # three tenths each: rates are whole tenths
+    axis.stairs(np.histogram(rates, edges)[0], edges, color=BLUE, alpha=0.7, fill=True)
     axis.axvline(recurrent.TARGET, color=RED, linestyle=":", label="target")
     axis.set(xlabel="rate after learning (Hz)", ylabel="excitatory cells")
     axis.legend(frameon=False, fontsize=7)
