@@ -23,6 +23,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_inhibition_follows_excitation(quick: dict[str, Any]) -> None:
     """15 s at ten times the rate of learning. In 9 s the cell fires some 50 times, irregularly: its rate is known to 15
     or 20 %, and what the rule holds it to is off its target by some tenths of that, since inputs and output covary."""
@@ -36,6 +37,7 @@ def test_inhibition_follows_excitation(quick: dict[str, Any]) -> None:
     assert after["net"] < before["net"] / 10
 
 
+@pytest.mark.slow
 def test_network_becomes_sparse_irregular_and_asynchronous(quick: dict[str, Any]) -> None:
     """1,000 cells for 4 s: still on the way to the target. A saturated cell fires every 6 ms; Poisson spikes have a
     coefficient of variation of 1, and independent counts no correlation; cells that share a fifth of their afferents
