@@ -101,7 +101,7 @@ def spike_trains(
     times: Float[np.ndarray, " spikes"], ids: Int[np.ndarray, " spikes"], size: int, dt: float | None = None
 ) -> Source:
     """Given spikes, as drive of `SpikeSource` neurons: neuron ``ids[k]`` of ``size`` spikes in tick ``times[k]``, or,
-    with ``dt``, at ``times[k]`` seconds. Several spikes of a neuron in one tick add up; after the last there are none.
+    with ``dt``, at ``times[k]`` seconds. Several spikes of a neuron in one tick are one; after the last there are none.
 
     >>> spikes = recording.spikes("retina.spikes")               # doctest: +SKIP
     >>> source = spike_trains(spikes.times, spikes.ids, 100)     # doctest: +SKIP

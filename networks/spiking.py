@@ -242,7 +242,7 @@ class Poisson(Spiking):
 
 
 class SpikeSource(Spiking):
-    """Sends the spikes that its drive holds, :math:`x = d`: see `spike_trains`."""
+    """Spikes where its drive is above 0: see `spike_trains`."""
 
     ports: ClassVar[tuple[str, ...]] = ("drive",)
 
@@ -250,4 +250,4 @@ class SpikeSource(Spiking):
         return Fields(x=0.0)
 
     def step(self, ports: Fields) -> Fields:
-        return Fields(x=ports.drive)
+        return Fields(x=jnp.where(ports.drive > 0, 1.0, 0.0))

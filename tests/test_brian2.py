@@ -99,7 +99,8 @@ def test_neurons(name: str) -> None:
     net.add_node("sink", neuron=nets.Linear(), size=2)
     spiking = isinstance(neuron, nets.Spiking)
     dt, scale = (1e-4, 30.0) if spiking else (1e-3, 1.0)
-    drive = {"source": scale * arrays(0, 400 if spiking else TICKS, 3, low=0.0 if spiking else -1.0)}
+    low = 0.0 if spiking and name != "SpikeSource" else -1.0
+    drive = {"source": scale * arrays(0, 400 if spiking else TICKS, 3, low=low)}
     if neuron.ports:
         net.add_edge("source", "cell", port=neuron.ports[-1], weights=nets.Uniform(0.5, 1.0))
     net.add_edge("cell", "sink")

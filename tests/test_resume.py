@@ -140,7 +140,9 @@ def stop_at(tick: int) -> Any:
     return [lambda sim: sim.tick >= tick]
 
 
-@pytest.mark.parametrize(("case", "precision"), [*((case, 32) for case in CASES), ("spiking", 64)])
+@pytest.mark.parametrize(
+    ("case", "precision"), [*((case, 32) for case in CASES), pytest.param("spiking", 64, marks=pytest.mark.slow)]
+)
 def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path: Path, case: str, precision: int) -> None:
     jax.config.update("jax_enable_x64", precision == 64)
     try:

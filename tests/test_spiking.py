@@ -318,7 +318,7 @@ def test_given_spikes_are_sent() -> None:
     rng = np.random.default_rng(0)
     times, ids = rng.integers(0, 30, 200), rng.integers(0, 5, 200)
     expected = np.zeros((40, 5))
-    np.add.at(expected, (times, ids), 1.0)
+    expected[times, ids] = 1.0
     net = nx.MultiDiGraph()
     net.add_node("given", neuron=nets.SpikeSource(), size=5)
     net.add_node("cells", neuron=nets.LIF(), size=2)
