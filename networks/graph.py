@@ -14,7 +14,7 @@ Graph attributes: ``signals`` (signal name -> population whose mean output it br
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -121,8 +121,7 @@ def read_graph(graph: nx.Graph) -> Circuit:
             raise NetworkError(f"two projections are called {name!r}: give one of them another name=...")
         projections[name] = _projection(name, populations[pre], populations[post], data, delay)
     _connected(populations, projections)
-    for projection in projections.values():
-        _tied(projection, projections)
+    projections = {name: _tied(projection, projections) for name, projection in projections.items()}
     signals = _signals(graph, populations)
     return Circuit(populations, projections, _stages(populations, projections), signals)
 
@@ -448,10 +447,10 @@ def _projection(name: str, pre: Population, post: Population, data: Mapping[str,
     )  # fmt: skip
 
 
-def _tied(projection: Projection, projections: Mapping[str, Projection]) -> None:
-    """Whether there is what a projection is tied to, and its transpose fits."""
+def _tied(projection: Projection, projections: Mapping[str, Projection]) -> Projection:
+    """A projection with what it has of the one that it is tied to, if that is there and fits."""
     if projection.tied is None:
-        return
+        return projection
     owner, other = f"projection {projection.name!r} is tied to {projection.tied!r}", projections.get(projection.tied)
     if other is None:
         raise NetworkError(f"{owner}, which is no projection; projections: {', '.join(projections)}")
@@ -461,6 +460,7 @@ def _tied(projection: Projection, projections: Mapping[str, Projection]) -> None
         raise NetworkError(f"{owner}, which is sparse: tie it to a dense one")
     if {other.pre, other.post} != {projection.pre, projection.post}:
         raise NetworkError(f"{owner}, which joins other populations, {other.pre!r} and {other.post!r}")
+    return replace(projection, release=other.release, gain=other.gain)
 
 
 def _number_of(owner: str, data: Mapping[str, Any], name: str) -> float:

@@ -55,11 +55,11 @@ def to_brian2(
 
     Populations and projections are its objects, under their names with ``_`` for every character that a Python name
     cannot have: ``to_brian2(net)["retina_cortex"].w``; state fields and ports are their variables. A projection that is
-    tied to another is a sum over the other's synapses. A `Simulator` is
-    gone on with from the state that it is in. ``drive`` and ``signals`` are as in `Simulator.run`: arrays with one row
-    (or number) per tick, or numbers. Spikes travel in Brian2's own queue: a delay of n ticks here is one of n - 1
-    there, since there they arrive at the end of a tick. Neurons and rules that draw noise get Brian2's random numbers.
-    Needs Brian2 (``pip install 'engrax[brian2]'``); works in its runtime and standalone modes.
+    tied to another is a sum over the other's synapses. A `Simulator` is gone on with from the state that it is in.
+    ``drive`` and ``signals`` are as in `Simulator.run`: arrays with one row (or number) per tick, or numbers. Spikes
+    travel in Brian2's own queue: a delay of n ticks here is one of n - 1 there, since there they arrive at the end of a
+    tick. Neurons and rules that draw noise get Brian2's random numbers. Needs Brian2 (``pip install
+    'engrax[brian2]'``); works in its runtime and standalone modes.
 
     Raises `ExportError` naming what Brian2 cannot express: an operation, a competition over a population, a sum over
     the synapses of a pre neuron, a projection that lives in phases, a batch, a sweep, drive that is a function.
@@ -351,7 +351,7 @@ class _Script:
             raise ExportError(f"{owner} lives in some phases only, which Brian2 does not have")
         if projection.release < 1:
             raise ExportError(f"{owner}: its synapses fail at random, which the export does not say: remove release")
-        w = "w" if projection.gain == 1 else f"{_literal(projection.gain)} * w"
+        w = _carried(projection)
         pre, post = self.groups[projection.pre], self.groups[projection.post]
         variables: dict[str, np.ndarray | None] = {}
         names = _Names()
@@ -380,11 +380,8 @@ class _Script:
             sums.append(load)
         # Brian2 itself sums before the target steps.
         late = self.circuit.populations[projection.post].stage(projection.port) == "respond"
-        after = [
-            f'{{name}}.summed_updaters["{variable}_post"].order = {post.orders["respond"] - 1}'
-            for variable in sums
-            if late
-        ]
+        order = post.orders["respond"] - 1 if late else None
+        after = [f'{{name}}.summed_updaters["{variable}_post"].order = {order}' for variable in sums if late]
         names("w")
         variables["w"] = self._weights(projection.name, "w")
         constants: dict[str, str] = {}
@@ -419,7 +416,9 @@ class _Script:
         arriving = group.names(f"{projection.name} arriving", f"{projection.port}_from_{source}")
         self._arrivals[projection.post].append(_Arrival(projection.port, arriving, False))
         to, of = ("pre", "post") if self.circuit.transposed(projection) else ("post", "pre")
-        sums = {arriving: f"w * {self._past(projection.pre, projection.field, projection.delay)}_{of}"}
+        sums = {
+            arriving: f"{_carried(projection)} * {self._past(projection.pre, projection.field, projection.delay)}_{of}"
+        }
         if projection.port in population.neuron.loads:
             sums[group.names(f"load of {projection.name}", f"load_from_{source}")] = "abs(w)"
         group.variables |= dict.fromkeys(sums)
@@ -657,6 +656,10 @@ def _bare(text: str) -> str:
         if depth == 0:
             return text[1:-1] if at == len(text) - 1 else text
     return text
+
+
+def _carried(projection: Projection) -> str:
+    return "w" if projection.gain == 1 else f"{_literal(projection.gain)} * w"
 
 
 def _literal(value: Any) -> str:

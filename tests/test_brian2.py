@@ -321,6 +321,17 @@ def test_what_comes_late_in_a_tick() -> None:
     assert np.abs(found["hidden.error"]).min() > 0
 
 
+def test_what_is_tied_has_the_gain_of_the_other() -> None:
+    net = nx.MultiDiGraph()
+    for name, size in (("a", 3), ("b", 4)):
+        net.add_node(name, neuron=nets.LeakyRate(), size=size)
+    net.add_edge("a", "b", weights=nets.Normal(1.0), rule=rules.Oja(eta=0.1), gain=2.0)
+    net.add_edge("b", "a", tied="a->b", delay=1)
+    found = same(net, {"a": arrays(1, TICKS, 3)})
+    net.edges["a", "b", 0]["gain"] = 1.0
+    assert np.abs(found["a.x"] - same(net, {"a": arrays(1, TICKS, 3)})["a.x"]).max() > 0.01
+
+
 def test_a_network_that_has_run_is_gone_on_with() -> None:
     net = nx.MultiDiGraph()
     net.add_node("in", neuron=nets.Input(), size=3)
