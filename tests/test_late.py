@@ -1,15 +1,18 @@
 """The late stage of a tick: what arrives when all outputs are made, and what neurons make of it."""
 
+import json
 from typing import Any, ClassVar
 
+import h5py
 import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import engrax
-from engrax import Fields, NetworkError, Rule, SimulationError, Simulator, kernels, networks as nets, rules
+from engrax import Fields, NetworkError, Rule, SimulationError, Simulator, cli, kernels, networks as nets, rules
 
 # Sums of a few float64 numbers of order 1 in two orders.
 ROUNDING = 1e-14
@@ -449,6 +452,28 @@ def test_tied_weights_are_recorded_once_and_come_back(tmp_path: Any) -> None:
     graph = engrax.to_networkx(tmp_path / "run.h5")
     assert graph.edges["b/1", "a/2", "b->a"]["weight"] == graph.edges["a/2", "b/1", "a->b"]["weight"]
     np.testing.assert_array_equal(sim.params["b->a"].w, np.asarray(sim.params["a->b"].w).T)
+
+
+def test_recordings_from_before_there_were_ties_are_read(tmp_path: Any) -> None:
+    """And synapses that fail, and gains: their projections do not say that they have none."""
+    path = tmp_path / "run.h5"
+    net = nx.MultiDiGraph()
+    net.add_node("a", neuron=nets.Input(), size=3)
+    net.add_node("b", neuron=nets.Linear(), size=2)
+    net.add_edge("a", "b", rule=rules.Oja(eta=0.1))
+    sim = Simulator(net)
+    with sim.record(path, {"b.x": 1}):
+        sim.run({"a": nets.gaussian(np.eye(3))}, ticks=10)
+    with h5py.File(path, "r+") as file:
+        network = json.loads(file.attrs["network"])
+        for name in ("tied", "release", "gain"):
+            del network["projections"]["a->b"][name]
+        file.attrs["network"] = json.dumps(network)
+    assert engrax.verify(path)[0] == []
+    with engrax.Recording(path) as recording:
+        np.testing.assert_array_equal(recording.weights("a->b"), sim.params["a->b"].w)
+    shown = CliRunner().invoke(cli.main, ["info", str(path)])
+    assert shown.exit_code == 0, shown.output
 
 
 def sparse() -> nx.MultiDiGraph:

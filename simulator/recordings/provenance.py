@@ -274,10 +274,10 @@ def graph_of(recording: Recording, known: Known) -> nx.MultiDiGraph:
             if matrix.nnz != len(post):
                 raise ValueError(f"projection {name!r} has two synapses between the same neurons")
             topology = FromMatrix(matrix)
-        if (tied := entry.get("tied")) is not None:
-            synapses = {"tied": tied}
+        if entry["tied"] is not None:
+            synapses = {"tied": entry["tied"]}
         else:
-            own = {key: entry.get(key, 1.0) for key in ("release", "gain")}
+            own = {key: entry[key] for key in ("release", "gain")}
             synapses = {"topology": topology, "weights": Fixed(0.0), **own}
         graph.add_edge(
             entry["pre"],

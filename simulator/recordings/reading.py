@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 FORMAT = 2
 OWN = ("provenance", "checkpoints")  # groups that are neither populations, projections nor signals
+UNSAID = {"tied": None, "release": 1.0, "gain": 1.0}  # of a projection, in recordings from before there was that
 PARTS = {"populations": ("neuron", "shape", "code"), "projections": ("pre", "post", "synapses", "rule")}
 RUN = ("tick", "trial", "batch", "units", "until", "position", "phases", "sources", "process", "host", "start")
 LOOKS = 8  # at a file that may have changed between two reads
@@ -73,6 +74,8 @@ class Recording:
                         _lacks_nothing(entry, needed)
                 for entry in self.network["populations"].values():
                     _shape(entry["shape"])
+                for entry in self.network["projections"].values():
+                    entry |= {name: value for name, value in UNSAID.items() if name not in entry}
                 self.probes: dict[str, Any] = _mapping(json.loads(attributes["probes"]))
                 self.versions: dict[str, str] = _mapping(json.loads(attributes["versions"]))
                 self.points: list[dict[str, Any]] | None = json.loads(attributes["points"])
