@@ -72,8 +72,8 @@ def predictive_coding(
     ``output``.
 
     ``output`` are the error units of the last layer, whose values are the targets; ``variance`` is theirs, beside the
-    others' 1. From a reset the first tick is the
-    forward pass, ``output.x`` the network's answer; in those that follow errors travel down and values settle.
+    others' 1. From a reset the first tick is the forward pass, ``output.x`` the network's answer; in those that follow
+    errors travel down and values settle.
 
     >>> learn = Phase("learn", ticks=20, plastic="last", hold=True, reset=True)  # doctest: +SKIP
     >>> drive = {"input": images, "output.target": one_hot}  # doctest: +SKIP

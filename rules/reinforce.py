@@ -32,8 +32,7 @@ class Reinforce(Rule):
         return Fields(baseline=0.0)
 
     def update(self, pre: Any, post: Any, syn: Any, signals: Any) -> Any:
-        advantage = signals.reward - syn.baseline
-        return self.eta * advantage * post.score * pre.x, Fields(baseline=syn.baseline + self.rate * advantage)
+        return _reinforced(self.eta, self.rate, pre, post, syn, signals)
 
 
 class ReinforceOptimal(Rule):
@@ -47,6 +46,9 @@ class ReinforceOptimal(Rule):
         return Fields(baseline=0.0)
 
     def update(self, pre: Any, post: Any, syn: Any, signals: Any) -> Any:
-        advantage = signals.reward - syn.baseline
-        after = Fields(baseline=syn.baseline + self.rate * post.score**2 * advantage)
-        return self.eta * advantage * post.score * pre.x, after
+        return _reinforced(self.eta, self.rate * post.score**2, pre, post, syn, signals)
+
+
+def _reinforced(eta: Any, rate: Any, pre: Any, post: Any, syn: Any, signals: Any) -> Any:
+    advantage = signals.reward - syn.baseline
+    return eta * advantage * post.score * pre.x, Fields(baseline=syn.baseline + rate * advantage)

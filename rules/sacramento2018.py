@@ -1,7 +1,7 @@
 r"""Errors in apical dendrites: pyramidal cells learn what their somata do beyond what their basal dendrites predict.
 
 With cells of the model `networks.Dendritic`, soma u, output :math:`r = \phi(u)` and basal prediction :math:`\hat u`, as
-`networks.dendritic` joins them:
+`networks.dendritic_microcircuit` joins them:
 
 (1)  :math:`\Delta w_{ij} = \eta\,\bigl(\phi(u_i) - \phi(\hat u_i)\bigr)\,r_j`     onto basal dendrites, pyramidal and
      interneurons

@@ -212,18 +212,18 @@ class Network:
             if absent or projection.port not in ports:
                 continue
             x = self._seen(projection, projection.field, state, neurons)
-            layout, w = model.layouts[projection.name], self.carried(projection, state)
-            ports[projection.port] = ports[projection.port] + self._arriving(projection, model, state, x)
+            w = self.carried(projection, state)
+            ports[projection.port] = ports[projection.port] + self._arriving(projection, model, state, w, x)
             silent.discard(projection.port)
             if projection.port in loads:
-                loads[projection.port] = loads[projection.port] + layout.load(w)
+                loads[projection.port] = loads[projection.port] + model.layouts[projection.name].load(w)
         arrived = {**ports, **{f"{port}_load": jnp.broadcast_to(load, zero.shape) for port, load in loads.items()}}
         now = old.replace(**arrived)
-        reached = arrivals(neuron, stage)
-        own = Fields({key: now[key] for key in now if key not in arrivals(neuron, "respond")})
+        every = arrivals(neuron, "respond")
+        own = Fields({key: now[key] for key in now if key not in every})
+        there = Fields({key: now[key] for key in arrivals(neuron, stage)})
         noise = self._noise(neuron, stage, model.key, name, state.tick, zero)
-        there = Fields({key: now[key] for key in reached})
-        looped = (self.stepped[name], silent) if name in self.stepped else None
+        looped = (self.stepped[name], silent) if stage == "step" and name in self.stepped else None
         new = _stage_all(neuron, stage, own, there, noise, self.dt, looped)
         if neuron.lateral is not None and stage == "step":
             compete = neuron.lateral if zero.ndim == 1 else jax.vmap(neuron.lateral)
@@ -232,24 +232,26 @@ class Network:
             new = (neuron.together if zero.ndim == 1 else jax.vmap(neuron.together))(new)
         return now.replace(**{key: values.astype(zero.dtype) for key, values in new.items()})
 
-    def _arriving(self, projection: Projection, model: Model, state: State, x: Any) -> Float[Array, "*batch post"]:
-        """What a projection brings to its targets. One that is tied fails where the other does."""
-        layout, w = model.layouts[projection.name], self.carried(projection, state)
-        own = self.circuit.projections[projection.tied or projection.name]
-        if own.release == 1:
+    def _arriving(
+        self, projection: Projection, model: Model, state: State, w: Blocks, x: Any
+    ) -> Float[Array, "*batch post"]:
+        """What a projection with weights ``w`` brings to its targets. One that is tied fails where the other does."""
+        layout = model.layouts[projection.name]
+        if projection.release == 1:
             arriving = layout.propagate(w, x)
         else:
-            key, shapes = _release_key(model, own, state.tick), state.synapses[own.name].w
+            owner = projection.tied or projection.name
+            key, shapes = _release_key(model, owner, state.tick), state.synapses[owner].w
 
             def one(copy: Any, x: Any) -> Any:
-                masks = released(own.release, shapes, key, copy)
+                masks = released(projection.release, shapes, key, copy)
                 if projection.tied is not None and self.circuit.transposed(projection):
                     masks = (masks[0].T,)
                 return layout.propagate(tuple(w * mask for w, mask in zip(w, masks, strict=True)), x)
 
             copies = None if x.ndim == 1 else jnp.arange(x.shape[0])
             arriving = one(0, x) if copies is None else jax.lax.map(lambda given: one(*given), (copies, x))
-        return arriving if own.gain == 1 else own.gain * arriving
+        return arriving if projection.gain == 1 else projection.gain * arriving
 
     def _noise(self, neuron: Neuron, stage: Stage, key: Any, name: str, tick: Any, like: Any) -> Any:
         kind = neuron.noise if stage == "step" else neuron.late_noise
@@ -295,7 +297,7 @@ class Network:
         used = Fields({key: signals[key] for key in signals if key in (*traced.fields("signals"), *COUNTERS)})
         w, syn = learn(
             model.rules[name], traced, model.layouts[name], old.w, old.syn, pre, post, used, key, self.dt, batch,
-            None if projection.release == 1 else (projection.release, _release_key(model, projection, state.tick)),
+            None if projection.release == 1 else (projection.release, _release_key(model, name, state.tick)),
         )  # fmt: skip
         return Synapses(w, syn)
 
@@ -316,8 +318,8 @@ def named_key(key: Any, name: str) -> Any:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def _release_key(model: Model, projection: Projection, tick: Any) -> Any:
-    return jax.random.fold_in(named_key(model.key, f"{projection.name}.release"), tick)
+def _release_key(model: Model, projection: str, tick: Any) -> Any:
+    return jax.random.fold_in(named_key(model.key, f"{projection}.release"), tick)
 
 
 def make_network(
@@ -415,8 +417,8 @@ def _stage_all(
     dt: float,
     looped: tuple[Traced, Collection[str]] | None = None,
 ) -> Fields:
-    """The scalar stage over all neurons, and over the batch where there is one; the step as a loop where its trace is
-    given, with the ports at which nothing can arrive."""
+    """The scalar stage over all neurons, and over the batch where there is one; as a loop where its trace is given,
+    with the ports at which nothing can arrive."""
     available = {"state": state, "ports": ports, "noise": noise, "dt": dt}
     names = named_arguments(getattr(neuron, stage), tuple(available), f"{type(neuron).__name__}.{stage}")
     own = jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) == 1 else None, neuron)
@@ -428,7 +430,7 @@ def _stage_all(
 
     size = state.x.shape
     function = jax.vmap(one, in_axes=(own, 0), axis_size=size[-1])
-    if looped is not None and stage == "step":
+    if looped is not None:
         function = _loop(function, *looped, state, dt)
     if len(size) == 2:
         function = jax.vmap(function, in_axes=(None, 0), axis_size=size[0])

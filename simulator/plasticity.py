@@ -107,20 +107,20 @@ def learn(
         return (new,), Fields({name: after[name] for name in synapses})
     noises = _noises(rule, weights, key)
     posts = {name: layout.post(values) for name, values in post.items()}
-    failing = release is not None and "released" in traced.update.reads
-    loop = batch is None and not layout.dense and not failing and kernels.worthwhile(weights)
+    failing = release if "released" in traced.update.reads else None
+    loop = batch is None and not layout.dense and failing is None and kernels.worthwhile(weights)
     new_weights, new_owns = [], []
     for number, (block, w, own) in enumerate(zip(layout.blocks, weights, owns, strict=True)):
         post_rows = Fields({name: rows[number] for name, rows in posts.items()})
         one = _OneSample(rule, traced, block, w, noises[number], np.ones(()), dt, sides)
-        masks = functools.partial(_released, release, w, number) if failing and release is not None else None
+        masks = None if failing is None else functools.partial(_released, *failing, w, number)
         if batch is None:
             looped = _looped(one, layout.wiring(block), pre, post_rows, signals, own) if loop else None
             if masks is not None:
                 one = dataclasses.replace(one, released=masks(0))
             new, own = looped or one.learned(pre, post_rows, signals, own)
         else:
-            separated = _separated(one, pre, post_rows, signals, own) if layout.dense and not failing else None
+            separated = _separated(one, pre, post_rows, signals, own) if layout.dense and masks is None else None
             dw, own = separated or _accumulated(one, pre, post_rows, signals, own, batch, masks)
             new = one.constrained(w + dw, signals)
         new_weights.append(new)
@@ -170,11 +170,10 @@ def _advanced(
 
 def released(probability: float, weights: Blocks, key: Any, copy: Any) -> Blocks:
     """Which synapses transmit in one copy of the network in one tick: 1 or 0."""
-    return tuple(_released((probability, key), w, number, copy) for number, w in enumerate(weights))
+    return tuple(_released(probability, key, w, number, copy) for number, w in enumerate(weights))
 
 
-def _released(release: tuple[float, Any], w: Any, number: int, copy: Any) -> Any:
-    probability, key = release
+def _released(probability: float, key: Any, w: Any, number: int, copy: Any) -> Any:
     own = jax.random.fold_in(jax.random.fold_in(key, copy), number)
     return jax.random.bernoulli(own, probability, w.shape).astype(w.dtype)
 
