@@ -1,10 +1,12 @@
 """The drive and signals of one run: checked once, then cut into chunks."""
 
+import dataclasses
 import difflib
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,12 +94,21 @@ class Feed:
         }
 
     @property
+    def held(self) -> Any:
+        """The arrays in the functions, of which a compiled run is told anew."""
+        return eqx.filter(self.functions, eqx.is_array)
+
+    def holding(self, held: Any) -> dict[str, Inputs]:
+        """The inputs, with these arrays in the functions."""
+        functions = eqx.combine(held, self.functions)
+        return {name: dataclasses.replace(i, functions=functions[name]) for name, i in self.inputs.items()}
+
+    @property
     def identity(self) -> Any:
-        return tuple(
-            (name, target, function if isinstance(function, Steady) else id(function))
-            for name, functions in self.functions.items()
-            for target, function in functions.items()
-        ) + tuple((name, *sorted(i.arrays)) for name, i in self.inputs.items())
+        """What a compiled run rests on: all but the arrays in the functions."""
+        rest, structure = jax.tree.flatten(eqx.filter(self.functions, eqx.is_array, inverse=True))
+        numbers = tuple((type(v), v) if isinstance(v, float | int) else id(v) for v in rest)
+        return structure, numbers, tuple((name, *sorted(i.arrays)) for name, i in self.inputs.items())
 
     @property
     def bytes_per_unit(self) -> int:

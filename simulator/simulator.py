@@ -380,7 +380,7 @@ class Simulator:
         samples = tuple(wanted[key].sample(level) for key, level in sorted(levels.items()))
         within = tuple(wanted[key].sample(1) for key in sorted(every_tick))
         run = self._program(phases, feed, samples, within, units)
-        state, finite, out = run(self.model, self.state, rows, np.True_)
+        state, finite, out = run(self.model, self.state, rows, np.True_, feed.held)
         failed = np.flatnonzero(~np.atleast_1d(finite))
         bad = self._diagnose(phases, feed, units, rows, failed) if len(failed) else None
         for recorder in recorders:
@@ -428,12 +428,12 @@ class Simulator:
         key = (phases, given, feed.identity, samples, within, units, self.batch)
         if key not in self._compiled:
 
-            def run(model: Model, state: State, rows: Any, alive: Any) -> Any:
-                one = program.unit(self.network, phases, feed.inputs, within, self.batch, alive)
+            def run(model: Model, state: State, rows: Any, alive: Any, held: Any) -> Any:
+                one = program.unit(self.network, phases, feed.holding(held), within, self.batch, alive)
                 state, out = program.chunk(self.network, one, samples, units)(model, state, rows)
                 return state, program.all_finite(state), out
 
-            mapped = self._each_point(run, (0, None, None))
+            mapped = self._each_point(run, (0, None, None, None))
             self._compiled[key] = jax.jit(mapped), feed  # the feed keeps its functions, and so their ids, alive
         return self._compiled[key][0]  # type: ignore[no-any-return]
 

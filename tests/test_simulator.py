@@ -448,3 +448,27 @@ def test_a_number_as_drive_is_an_array_of_it() -> None:
     given = [Simulator(net).run({"in": x, "out": d}, record={"out.x": 1}) for d in (0.25, np.full((4, 5, 2), 0.25))]
     assert np.array_equal(given[0]["out.x"], given[1]["out.x"])
     assert given[0]["out.x"].shape == (4, 5, 2)
+
+
+def test_sources_made_anew_are_not_compiled_anew():
+    """The arrays in a source are told to the compiled run; its numbers, and other functions, are part of it."""
+    net = nx.MultiDiGraph()
+    for name in "ab":
+        net.add_node(name, neuron=nets.Input(), size=2)
+    net.add_edge("a", "b")
+    sim = Simulator(net)
+
+    def ran(source):
+        return sim.run({"a": source}, 3, record={"a.x": 1})["a.x"]
+
+    first, other = ran(nets.gaussian(np.eye(2))), ran(nets.gaussian(3 * np.eye(2)))
+    assert len(sim._compiled) == 1
+    again = Simulator(net)
+    again.run({"a": nets.gaussian(3 * np.eye(2))}, 3)
+    expected = again.run({"a": nets.gaussian(3 * np.eye(2))}, 3, record={"a.x": 1})["a.x"]
+    np.testing.assert_array_equal(other, expected)
+    assert np.abs(other).max() > np.abs(first).max()
+    np.testing.assert_array_equal(ran(lambda index, key: jnp.full(2, 7.0)), np.full((3, 2), 7.0))
+    np.testing.assert_array_equal(ran(lambda index, key: jnp.full(2, 8.0)), np.full((3, 2), 8.0))
+    for value in (1.0, 2.0):
+        np.testing.assert_array_equal(ran(value), np.full((3, 2), value))
