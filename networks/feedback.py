@@ -108,7 +108,7 @@ def add_feedback(
             back["rule"] = _kolen_pollack(chosen[number], attributes[chosen[number]], decay)
         if kind == "mirror":
             gate(net)
-            back["rule"] = Gated(Decay(WeightMirror(eta=eta), rate=decay), signal=f"mirror_{below}")
+            back["rule"] = Gated(Decay(WeightMirror(eta=eta), rate=decay), signal=f"mirror_{below}", waits=True)
         key = net.add_edge(top, below, **back)
         added.append(f"{top}->{below}" + (f"[{key}]" if key else ""))
     return added

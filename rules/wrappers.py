@@ -89,13 +89,18 @@ class Decay(Wrapper):
 
 
 class Gated(Wrapper):
-    r"""A third factor: :math:`\Delta w \leftarrow s\,\Delta w` with the broadcast signal ``signal``."""
+    r"""A third factor: :math:`\Delta w \leftarrow s\,\Delta w` with the broadcast signal ``signal``. The synaptic state
+    runs on meanwhile; if it ``waits``, it stays where the signal is 0."""
 
     signal: str = eqx.field(default="reward", static=True)
+    waits: bool = eqx.field(default=False, static=True)
 
     def evaluate(self, env: Environment) -> tuple[Any, Fields]:
         dw, syn = self.rule.evaluate(env)
-        return env.signals.__getattr__(self.signal) * dw, syn
+        s = env.signals.__getattr__(self.signal)
+        if self.waits:
+            syn = Fields({name: jnp.where(s != 0, value, env.syn[name]) for name, value in syn.items()})
+        return s * dw, syn
 
 
 class Noisy(Wrapper):

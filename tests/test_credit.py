@@ -200,6 +200,23 @@ def test_a_weight_mirror_becomes_the_transpose() -> None:
         assert degrees(after[back], after[forward].T) < 10 < degrees(before[back], before[forward].T)
 
 
+def test_a_weight_mirror_does_not_listen_to_the_task() -> None:
+    """Rectified units that are far more active in the task than in noise: the mean that the mirror subtracts is of
+    noise alone. With the mean of both, the angle is above 60 degrees."""
+    net = nets.perceptron((3, 6, 4), rules.Delta(eta=0.0), feedback=None, hidden=nets.Hidden(activation=jax.nn.relu))
+    nets.add_feedback(net, kind="mirror", eta=0.02, decay=0.01)
+    sim = Simulator(net)
+    sim.set_weights("input->hidden", np.full((6, 3), 2.0))
+    trial = [
+        Phase("learn", signals={"learn": 1.0, "mirror_hidden": 0.0}),
+        Phase("mirror", signals={"learn": 0.0, "mirror_hidden": 1.0}),
+    ]
+    noise = {"mirror": nets.gaussian(np.eye(6), batch=50)}
+    sim.run({"input": {"learn": np.ones((1500, 50, 3))}, "hidden": noise}, trial=trial)
+    after = weights(sim)
+    assert degrees(after["output->hidden"], after["hidden->output"].T) < 20
+
+
 def test_direct_feedback_goes_to_every_hidden_layer() -> None:
     net = nets.perceptron((4, 5, 6, 3), rules.Delta(), feedback="direct")
     sim = Simulator(net)
