@@ -8,7 +8,7 @@ import networkx as nx
 import numpy as np
 from jaxtyping import Float, Int
 
-from engrax import Simulator, networks as nets
+from engrax import Phase, Simulator, networks as nets
 
 TESTED = 500  # samples that are looked at in a tick
 
@@ -36,40 +36,53 @@ class Task:
         """Of an epoch: what is left of the samples that make no whole batch is passed over."""
         return len(self.train_x) // batch
 
+    def batches(self, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The samples of an epoch in an order drawn anew, (updates, batch, n), and their classes."""
+        order = rng.permutation(len(self.train_x))[: self.updates(batch) * batch].reshape(-1, batch)
+        return self.train_x[order], self.train_y[order]
+
     def epoch(
         self, rng: np.random.Generator, batch: int, told: tuple[str, ...] = ("output.target",)
     ) -> dict[str, np.ndarray]:
-        """Drive for an epoch in an order drawn anew: images, and at the ports ``told`` 1 for the class, 0 for the
-        others."""
-        order = rng.permutation(len(self.train_x))[: self.updates(batch) * batch].reshape(-1, batch)
-        return {"input": self.train_x[order], **dict.fromkeys(told, np.eye(self.classes)[self.train_y[order]])}
+        """Drive for an epoch: images, and at the ports ``told`` 1 for the class, 0 for the others."""
+        x, y = self.batches(rng, batch)
+        return {"input": x, **dict.fromkeys(told, np.eye(self.classes)[y])}
 
 
 class Reader:
-    """A copy of a network that only looks: it neither learns nor carries errors back. ``mean``: stochastic units send
-    what they send on average."""
+    """A copy of a network that only looks: it does not learn, and if it answers in one tick it carries no errors back.
+    ``mean``: stochastic units send what they send on average. The answer is the ``field`` after so many ``ticks``."""
 
-    def __init__(self, net: nx.MultiDiGraph, *, mean: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self, net: nx.MultiDiGraph, *, mean: bool = True, seed: int = 0, field: str = "output.x", ticks: int = 1
+    ) -> None:
         looking = nets.mean_field(net) if mean else net.copy()
-        back = [
-            (pre, post, key)
-            for pre, post, key, data in looking.edges(keys=True, data=True)
-            if data.get("field", "x") != "x"
-        ]
-        looking.remove_edges_from(back)
+        if ticks == 1:
+            back = [
+                (pre, post, key)
+                for pre, post, key, data in looking.edges(keys=True, data=True)
+                if data.get("field", "x") in ("error", "goal")
+            ]
+            looking.remove_edges_from(back)
         for *_, data in looking.edges(data=True):
             data.pop("rule", None)
         looking.graph.pop("signals", None)
-        self._sim = Simulator(looking, seed=seed)
+        self.sim = Simulator(looking, seed=seed)
+        self._field = field
+        self._look = Phase("look", ticks, plastic="never", hold=True, reset=True)
 
     def outputs(self, learner: Simulator, x: Float[np.ndarray, "samples n"], times: int = 1) -> Any:
         """What the output units send, (samples, classes), with the learner's weights; averaged over so many looks."""
-        for name in self._sim.params:
-            self._sim.set_weights(name, learner.params[name].w)
+        for name in self.sim.state.synapses:
+            self.sim.set_weights(name, learner.params[name].w)
         whole = np.concatenate([x, np.zeros((-len(x) % TESTED, x.shape[1]), x.dtype)]).reshape(-1, TESTED, x.shape[1])
-        looks = [self._sim.run({"input": whole}, record={"output.x": 1})["output.x"] for _ in range(times)]
+        looks = [self._looked(whole) for _ in range(times)]
         mean = np.mean(looks, axis=0)
         return mean.reshape(-1, mean.shape[-1])[: len(x)]
+
+    def _looked(self, x: Float[np.ndarray, "ticks samples n"]) -> Any:
+        found = self.sim.run({"input": x}, trial=self._look, record={self._field: 1})[self._field]
+        return found[self._look.ticks - 1 :: self._look.ticks]
 
     def errors(
         self, learner: Simulator, x: Float[np.ndarray, "samples n"], y: Int[np.ndarray, " samples"], times: int = 1
@@ -90,3 +103,15 @@ def epochs(
     for number in range(1, count + 1):
         learner.run(task.epoch(rng, batch, told))
         yield number
+
+
+def add_reward(net: nx.MultiDiGraph, classes: int, *, change: bool = False) -> nx.MultiDiGraph:
+    """The log probability of the right class, which ``critic.target`` says, as the broadcast signal ``reward``; or how
+    it changed since the last tick, as ``change``."""
+    net.add_node("critic", neuron=nets.LogLikelihood(), size=classes)
+    net.add_edge("output", "critic", topology=nets.OneToOne(), weights=nets.Fixed(1.0))
+    name = "change" if change else "reward"
+    net.add_node(name, neuron=nets.Change() if change else nets.Linear(), size=1)
+    net.add_edge("critic", name, weights=nets.Fixed(1.0))
+    net.graph["signals"] = {name: name}
+    return net

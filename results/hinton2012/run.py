@@ -16,7 +16,7 @@ from matplotlib.ticker import StrMethodFormatter
 
 from engrax import SimulationError, Simulator, networks as nets, rules
 
-from ..classification import Reader, Task, epochs
+from ..classification import Reader, Task, add_reward, epochs
 
 PARTS = ("table", "sizes", "full")
 BATCH = 50
@@ -147,11 +147,7 @@ def network(method: Method, task: Task, hidden: tuple[int, ...], updates: int) -
     if method.reinforced:
         below = [f"{pre}->{post}" for pre, post in net.edges() if post.startswith("hidden")]
         nets.set_rule(net, learned(rules.Reinforce(eta=REINFORCE)), below)
-        net.add_node("critic", neuron=nets.LogLikelihood(), size=task.classes)
-        net.add_edge("output", "critic", topology=nets.OneToOne(), weights=nets.Fixed(1.0))
-        net.add_node("reward", neuron=nets.Linear(), size=1)
-        net.add_edge("critic", "reward", weights=nets.Fixed(1.0))
-        net.graph["signals"] = {"reward": "reward"}
+        add_reward(net, task.classes)
     return net
 
 
