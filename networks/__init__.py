@@ -3,7 +3,7 @@
 from .blocks import block_model, microcircuit
 from .boltzmann import Gibbs, Helmholtz, boltzmann_machine, helmholtz_machine, restricted_boltzmann_machine
 from .connectomes import c_elegans
-from .credit import Hidden, Output
+from .credit import Hidden, LeakyHidden, LeakyOutput, Output
 from .datasets import (
     Dataset,
     DatasetError,
@@ -17,7 +17,7 @@ from .datasets import (
 )
 from .dendritic import Dendritic, dendritic_microcircuit
 from .equilibrium import EnergyUnit, equilibrium_propagation
-from .feedback import add_feedback, perceptron
+from .feedback import add_feedback, perceptron, recurrent
 from .fields import Fields
 from .forward_forward import GoodnessUnit, UnitPower, embed_labels, forward_forward
 from .graph import (
@@ -112,6 +112,8 @@ __all__ = [
     "Izhikevich",
     "KWinners",
     "LeakyBinary",
+    "LeakyHidden",
+    "LeakyOutput",
     "LeakyRate",
     "Linear",
     "LogLikelihood",
@@ -174,6 +176,7 @@ __all__ = [
     "photographs",
     "predictive_coding",
     "read_graph",
+    "recurrent",
     "restricted_boltzmann_machine",
     "rows_of",
     "set_delays",

@@ -5,6 +5,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .fields import Fields
 from .neurons import Activation, Neuron
@@ -35,6 +36,36 @@ class Hidden(Neuron):
         return Fields(error=ports.apical * state.slope)
 
 
+class LeakyHidden(Neuron):
+    r"""A recurrent unit, :math:`x_t = (1 - \alpha)\,x_{t-1} + \alpha f(d_t)`, for rules that keep a trace of the past.
+
+    .. math::
+        c = a, \qquad e = c\,s, \qquad s = \alpha f'(d), \qquad k = 1 - \alpha
+
+    The ``credit`` c is what arrives late at ``apical``: minus the derivative of this tick's loss by ``x``. ``slope``
+    is the derivative of ``x`` by the drive, and ``error`` their product, as in `Hidden`; ``keep`` is the derivative of
+    ``x`` by itself a tick ago. ``start`` is ``x`` at tick 0.
+    """
+
+    ports: ClassVar[tuple[str, ...]] = ("drive", "apical")
+    late: ClassVar[tuple[str, ...]] = ("apical",)
+    alpha: float | np.ndarray = 1.0  # per tick
+    start: float | np.ndarray = 0.0
+    activation: Activation = eqx.field(default=jnp.tanh, static=True)
+
+    def init(self) -> Fields:
+        slope = self.alpha * jax.grad(self.activation)(jnp.zeros(()))
+        return Fields(x=self.start, slope=slope, keep=1 - self.alpha, credit=0.0, error=0.0)
+
+    def step(self, state: Fields, ports: Fields) -> Fields:
+        x = (1 - self.alpha) * state.x + self.alpha * self.activation(ports.drive)
+        slope = self.alpha * jax.grad(self.activation)(ports.drive)
+        return Fields(x=x, slope=slope, keep=jnp.asarray(1 - self.alpha))
+
+    def respond(self, state: Fields, ports: Fields) -> Fields:
+        return Fields(credit=ports.apical, error=ports.apical * state.slope)
+
+
 class Output(Neuron):
     r"""A unit that is told what it should have been, :math:`x = f(d)`, :math:`e = t - x`.
 
@@ -55,3 +86,30 @@ class Output(Neuron):
 
     def respond(self, state: Fields, ports: Fields) -> Fields:
         return Fields(error=ports.target - state.x)
+
+
+class LeakyOutput(Output):
+    r"""An `Output` that integrates its drive, :math:`v_t = (1 - \alpha)\,v_{t-1} + \alpha d_t`, :math:`x = f(v)`.
+
+    .. math::
+        c = (1 - m)\,(t - x), \qquad e = c\,s, \qquad s = \alpha, \qquad k = 1 - \alpha
+
+    The ``credit`` c is minus the derivative of this tick's loss by ``v``; ``slope``, ``keep`` and ``error`` are as in
+    `LeakyHidden`. What arrives late at ``mute``, m, is 1 in ticks that do not count.
+    """
+
+    ports: ClassVar[tuple[str, ...]] = ("drive", "target", "mute")
+    late: ClassVar[tuple[str, ...]] = ("target", "mute")
+    alpha: float | np.ndarray = 1.0  # per tick
+
+    def init(self) -> Fields:
+        v = jnp.zeros(())
+        return Fields(x=self.activation(v), v=v, slope=self.alpha, keep=1 - self.alpha, credit=0.0, error=0.0)
+
+    def step(self, state: Fields, ports: Fields) -> Fields:  # type: ignore[override]
+        v = (1 - self.alpha) * state.v + self.alpha * ports.drive
+        return Fields(x=self.activation(v), v=v, slope=jnp.asarray(self.alpha), keep=jnp.asarray(1 - self.alpha))
+
+    def respond(self, state: Fields, ports: Fields) -> Fields:
+        credit = (1 - ports.mute) * (ports.target - state.x)
+        return Fields(credit=credit, error=credit * state.slope)

@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 
 import networkx as nx
 
-from .credit import Hidden, Output
+from .credit import Hidden, LeakyHidden, LeakyOutput, Output
 from .graph import Circuit, NetworkError, edges_of, read_graph
-from .initialisers import FanIn, Initialiser, Normal
+from .initialisers import FanIn, Initialiser, Normal, Orthogonal
 from .neurons import Constant, Input, Neuron, Softmax
 
 Feedback = Literal["symmetric", "random", "direct", "kolen_pollack", "mirror"]
@@ -35,24 +35,75 @@ def perceptron(
     >>> net = perceptron((64, 100, 10), rules.Delta(eta=0.5), feedback="random")            # doctest: +SKIP
     >>> Simulator(net).run({"input": images, "output.target": targets})  # (ticks, batch, n)        # doctest: +SKIP
     """
-    if len(sizes) < 2:
-        raise NetworkError(f"a perceptron has at least two layers, not sizes={tuple(sizes)!r}")
-    inner = len(sizes) - 2
-    names = ["input", *(f"hidden{k + 1}" if inner > 1 else "hidden" for k in range(inner)), "output"]
     inside = Hidden() if hidden is None else hidden
     last = Output(lateral=Softmax()) if output is None else output
-    models = [Input(), *([inside] * inner), last]
+    net = _layered("perceptron", sizes, rule, rule, inside, last, FanIn() if weights is None else weights, bias)
+    if feedback is not None and len(sizes) > 2:
+        add_feedback(net, kind=feedback)
+    return net
+
+
+def recurrent(
+    sizes: Sequence[int | tuple[int, ...]],
+    rule: Any = None,
+    *,
+    readout: Any = None,
+    feedback: Feedback | None = "symmetric",
+    hidden: Neuron | None = None,
+    output: Neuron | None = None,
+    weights: Initialiser | None = None,
+    recurrent: Initialiser | None = None,
+    bias: bool = True,
+) -> nx.MultiDiGraph:
+    """A `perceptron` whose hidden layers are recurrent: each hears itself a tick later.
+
+    ``rule`` is that of every projection; where there is a ``readout``, that is the rule of those into ``output``.
+    ``hidden`` is the model of the hidden units (`LeakyHidden`, tanh), ``output`` that of the others (`LeakyOutput`,
+    linear; with ``lateral=Softmax()`` for classes), ``weights`` the initialiser of what goes forward (`FanIn`) and
+    ``recurrent`` that of what goes round (`Orthogonal`). The errors come back from the output to the hidden units,
+    not from one tick to the one before: how far a rule assigns credit in time is the rule's own matter.
+
+    >>> net = recurrent((2, 32, 2), rules.RFLO(eta=0.03), feedback="random")                # doctest: +SKIP
+    >>> Simulator(net).run({"input": x, "output.target": y})                                # doctest: +SKIP
+    """
+    if len(sizes) < 3:
+        raise NetworkError(f"a recurrent network has an input, hidden layers and an output, not sizes={tuple(sizes)!r}")
+    inside = LeakyHidden() if hidden is None else hidden
+    last = LeakyOutput() if output is None else output
+    top = rule if readout is None else readout
+    net = _layered("recurrent network", sizes, rule, top, inside, last, FanIn() if weights is None else weights, bias)
+    for name in [name for name in net if name.startswith("hidden")]:
+        net.add_edge(name, name, rule=rule, weights=Orthogonal() if recurrent is None else recurrent, delay=1)
+    if feedback is not None:
+        add_feedback(net, kind=feedback)
+    return net
+
+
+def _layered(
+    kind: str,
+    sizes: Sequence[int | tuple[int, ...]],
+    rule: Any,
+    readout: Any,
+    hidden: Neuron,
+    output: Neuron,
+    weights: Initialiser,
+    bias: bool,
+) -> nx.MultiDiGraph:
+    """Layers and what goes forward between them."""
+    if len(sizes) < 2:
+        raise NetworkError(f"a {kind} has at least two layers, not sizes={tuple(sizes)!r}")
+    inner = len(sizes) - 2
+    names = ["input", *(f"hidden{k + 1}" if inner > 1 else "hidden" for k in range(inner)), "output"]
+    models = [Input(), *([hidden] * inner), output]
     net = nx.MultiDiGraph()
     for name, size, model in zip(names, sizes, models, strict=True):
         net.add_node(name, neuron=model, size=size)
     for pre, post in itertools.pairwise(names):
-        net.add_edge(pre, post, rule=rule, weights=FanIn() if weights is None else weights)
+        net.add_edge(pre, post, rule=readout if post == "output" else rule, weights=weights)
     if bias:
         net.add_node("bias", neuron=Constant(), size=1)
         for name in names[1:]:
-            net.add_edge("bias", name, rule=rule, weights=0.0)
-    if feedback is not None and inner:
-        add_feedback(net, kind=feedback)
+            net.add_edge("bias", name, rule=readout if name == "output" else rule, weights=0.0)
     return net
 
 
@@ -115,11 +166,20 @@ def add_feedback(
 
 
 def ways_back(circuit: Circuit, forward: str | Iterable[str] | None, port: str, field: str) -> list[str]:
-    """The projections named, or all, that go up from a population with such a port to one with such a field."""
+    """The projections named, or all, that go up from a population with such a port to one with such a field, and not
+    round: from there no other projection leads back."""
+    forward_only = nx.DiGraph(
+        (p.pre, p.post)
+        for p in circuit.projections.values()
+        if p.field == "x" and p.port not in circuit.populations[p.post].neuron.late
+    )
+    rings = enumerate(nx.strongly_connected_components(forward_only))
+    rounds = {name: number for number, ring in rings for name in ring}
     upwards = [
         name
         for name, p in circuit.projections.items()
         if p.field == "x"
+        and rounds.get(p.pre) != rounds.get(p.post)
         and p.port not in circuit.populations[p.post].neuron.late
         and port in circuit.populations[p.pre].neuron.ports
         and field in circuit.populations[p.post].neuron.init()
