@@ -65,6 +65,7 @@ from .stochastic import (
     Stochastic,
 )
 from .target_propagation import TargetHidden, TargetOutput, add_inverses
+from .temporal import Kicked, SurrogateLIF, TDError
 from .topologies import (
     Dense,
     FixedInDegree,
@@ -111,6 +112,7 @@ __all__ = [
     "Integrator",
     "Izhikevich",
     "KWinners",
+    "Kicked",
     "LeakyBinary",
     "LeakyHidden",
     "LeakyOutput",
@@ -146,6 +148,8 @@ __all__ = [
     "SpikeSource",
     "Spiking",
     "Stochastic",
+    "SurrogateLIF",
+    "TDError",
     "TargetHidden",
     "TargetOutput",
     "Topology",

@@ -126,8 +126,8 @@ def add_feedback(
       Communications 7:13276 (2016);
     - ``"direct"``: fixed random weights from the outputs to every hidden layer. Nøkland, Advances in Neural Information
       Processing Systems 29 (2016);
-    - ``"kolen_pollack"``: learned from the two factors of the forward synapse, whose rule is `Delta`, in wrappers or
-      not; forward and feedback weights ``decay``, per update (`KolenPollack`);
+    - ``"kolen_pollack"``: learned from the two factors of the forward synapse, whose rule is `Delta` or `RFLO`, in
+      wrappers or not; forward and feedback weights ``decay``, per update (`KolenPollack`);
     - ``"mirror"``: learned with ``eta`` and ``decay`` from noise (`WeightMirror`). It learns where the signal
       ``mirror_<post>`` is 1, post being the population in which the feedback ends, and all other rules of the network
       where the signal ``learn`` is 1: phases send them, and noise drives post in those that mirror.
@@ -221,15 +221,17 @@ def _from_outputs(circuit: Circuit, ends: list[tuple[str, str]]) -> list[tuple[s
 
 def _kolen_pollack(name: str, forward: dict[str, Any], decay: float) -> Any:
     """The rule of the way back; the forward weights decay from now on."""
-    from ..rules import Decay, Delta, KolenPollack, Wrapper
+    from ..rules import RFLO, Decay, Delta, KolenPollack, RFLOFeedback, Wrapper
 
     def with_other_factors(rule: Any) -> Any:
         if isinstance(rule, Wrapper):
             return dataclasses.replace(rule, rule=with_other_factors(rule.rule))
+        if isinstance(rule, RFLO):
+            return RFLOFeedback(eta=rule.eta)
         if not isinstance(rule, Delta):
             raise NetworkError(
                 f"projection {name!r} learns by {type(rule).__name__ if rule is not None else 'no rule'}: "
-                "kind='kolen_pollack' needs rules.Delta there"
+                "kind='kolen_pollack' needs rules.Delta or rules.RFLO there"
             )
         return KolenPollack(eta=rule.eta)
 

@@ -9,6 +9,7 @@ from .competitive import Competitive
 from .contrastive_divergence import ContrastiveDivergence
 from .covariance import Covariance
 from .delta import Delta
+from .eprop import EProp, EPropAdaptive
 from .equations import RuleError, trace
 from .equilibrium_propagation import EquilibriumPropagation
 from .foldiak import FoldiakFeedforward, FoldiakLateral, FoldiakThreshold
@@ -18,10 +19,12 @@ from .kolen_pollack import KolenPollack
 from .krotov_hopfield import KrotovHopfield
 from .linsker1992 import Infomax, InfomaxHomeostatic, InfomaxLateral, InfomaxSharedPrice
 from .linsker1997 import LocalICA, laplace_score
+from .miconi2017 import Miconi2017, PerturbationTrace
 from .node_perturbation import NodePerturbation
 from .oja import Oja
 from .predictive_coding import PredictiveCoding
 from .reinforce import Reinforce, ReinforceOptimal
+from .rflo import RFLO, RFLOFeedback
 from .sacramento2018 import ApicalCancellation, DendriticPrediction
 from .sanger import Sanger
 from .similarity_matching import SimilarityMatching, SimilarityMatchingLateral
@@ -30,6 +33,7 @@ from .soft_hebb import SoftHebb, SoftHebbBias
 from .stdp import STDP
 from .straight_through import StraightThrough
 from .target_propagation import LearnedInverse
+from .td import TD
 from .triplet_stdp import TripletSTDP
 from .tsodyks_markram import TsodyksMarkram
 from .vogels2011 import Vogels2011
@@ -37,6 +41,8 @@ from .wake_sleep import WakeSleepGenerative, WakeSleepRecognition
 from .weight_mirror import WeightMirror
 from .weight_perturbation import WeightPerturbation
 from .wrappers import (
+    Accumulated,
+    Adam,
     Bounded,
     Dale,
     Decay,
@@ -56,7 +62,11 @@ from .wrappers import (
 __all__ = [
     "ARM",
     "BCM",
+    "RFLO",
     "STDP",
+    "TD",
+    "Accumulated",
+    "Adam",
     "ApicalCancellation",
     "Boltzmann",
     "Bounded",
@@ -68,6 +78,8 @@ __all__ = [
     "Decay",
     "Delta",
     "DendriticPrediction",
+    "EProp",
+    "EPropAdaptive",
     "Eligible",
     "EquilibriumPropagation",
     "Every",
@@ -87,12 +99,15 @@ __all__ = [
     "LearnedInverse",
     "LocalICA",
     "LocalRule",
+    "Miconi2017",
     "Momentum",
     "NodePerturbation",
     "Noisy",
     "Normalised",
     "Oja",
+    "PerturbationTrace",
     "PredictiveCoding",
+    "RFLOFeedback",
     "Reinforce",
     "ReinforceOptimal",
     "Released",

@@ -31,6 +31,8 @@ class LocalRule(eqx.Module):
     # Synaptic state under a batch: "each" copy has its own (eligibility traces), or one state holds their "mean"
     # (statistics such as a running variance).
     sharing: ClassVar[Literal["each", "mean"]] = "each"
+    # Synaptic state that remembers what the post neuron did of late: where a phase resets the neuron it begins anew.
+    transient: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def init(self) -> Fields:

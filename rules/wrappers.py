@@ -2,6 +2,7 @@
 ``Bounded(Decay(Hebb(eta=1e-3), rate=1e-4), low=0.0)``.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from ..networks.fields import Fields
-from .base import Environment, LocalRule, Noise
+from .base import Environment, LocalRule, Noise, Scalar
 
 
 class Wrapper(LocalRule):
@@ -24,6 +25,10 @@ class Wrapper(LocalRule):
     @property
     def sharing(self) -> Any:  # type: ignore[override]
         return self.rule.sharing
+
+    @property
+    def transient(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.rule.transient
 
     def init(self) -> Fields:
         return self.rule.init()
@@ -172,6 +177,105 @@ class Momentum(Wrapper):
         dw, syn = self.rule.evaluate(env)
         velocity = self.mu * env.syn.velocity + dw
         return velocity, syn.replace(velocity=velocity)
+
+
+class OfMean(Wrapper):
+    """A wrapper that acts on what a batch agreed on: ``evaluate`` is called once, with the mean of the rule's changes.
+
+    Of its own state there is one for the batch, whatever the rule's; it may read that, ``w``, ``dt`` and signals that
+    are the same for all copies. What is wrapped around it acts on the mean, too.
+    """
+
+    def own(self) -> Fields:
+        """The wrapper's own part of the state."""
+        return Fields()
+
+    def init(self) -> Fields:
+        inner, own = self.rule.init(), self.own()
+        clash = set(inner) & set(own)
+        if clash:
+            raise TypeError(f"{type(self).__name__} cannot wrap a rule that has a state called {clash.pop()}")
+        return inner.replace(**dict(own.items()))
+
+
+class Given(LocalRule):
+    """A change that is there already, in the place of the rule that made it."""
+
+    dw: Scalar
+
+    def init(self) -> Fields:
+        return Fields()
+
+    def evaluate(self, env: Environment) -> tuple[Any, Fields]:
+        return self.dw, Fields()
+
+    def pooled(self, env: Environment) -> Fields:
+        return Fields()
+
+    def constrained(self, env: Environment) -> Any:
+        return env.w
+
+    def constraint_pooled(self, env: Environment) -> Any:
+        return None
+
+
+def core(rule: LocalRule) -> LocalRule | None:
+    """What is inside of the innermost `OfMean` around a rule; None where there is none."""
+    inside = None
+    while isinstance(rule, Wrapper):
+        if isinstance(rule, OfMean):
+            inside = rule.rule
+        rule = rule.rule
+    return inside
+
+
+def around(rule: LocalRule, dw: Any) -> LocalRule:
+    """The same wrappers with the change ``dw`` in place of their `core`."""
+    if not isinstance(rule, Wrapper) or core(rule) is None:
+        return Given(dw)
+    return dataclasses.replace(rule, rule=around(rule.rule, dw))
+
+
+class Accumulated(OfMean):
+    r"""The changes of many ticks at once: :math:`g \leftarrow g + \Delta w_{\mathrm{rule}}`, and where the signal
+    ``signal`` s is 1, not 0, :math:`\Delta w = g,\; g \leftarrow 0`. The signal ``last``, which is always there, is 1
+    in the last tick of a trial."""
+
+    signal: str = eqx.field(default="last", static=True)
+
+    def own(self) -> Fields:
+        return Fields(total=0.0)
+
+    def evaluate(self, env: Environment) -> tuple[Any, Fields]:
+        dw, syn = self.rule.evaluate(env)
+        due, total = env.signals.__getattr__(self.signal), env.syn.total + dw
+        return due * total, syn.replace(total=(1 - due) * total)
+
+
+class Adam(OfMean):
+    r"""Adam, where the signal ``signal`` is 1: :math:`m \leftarrow \mu m + (1 - \mu)\,g`, :math:`v \leftarrow
+    \rho v + (1 - \rho)\,g^2`, :math:`\Delta w = \eta\,\hat m / (\sqrt{\hat v} + \epsilon)`, with g what the rule says
+    and :math:`\hat m = m / (1 - \mu^n)`, :math:`\hat v = v / (1 - \rho^n)` at the n-th step. Elsewhere nothing changes:
+    around `Accumulated` a trial is a step. With ``signal=None`` every tick is (Kingma & Ba, arXiv:1412.6980, 2014)."""
+
+    eta: float = 1e-3
+    mu: float = 0.9
+    rho: float = 0.999
+    epsilon: float = 1e-8
+    signal: str | None = eqx.field(default="last", static=True)
+
+    def own(self) -> Fields:
+        return Fields(m=0.0, v=0.0, n=0.0)
+
+    def evaluate(self, env: Environment) -> tuple[Any, Fields]:
+        g, syn = self.rule.evaluate(env)
+        due = 1.0 if self.signal is None else env.signals.__getattr__(self.signal)
+        n = env.syn.n + due
+        m = env.syn.m + due * (1 - self.mu) * (g - env.syn.m)
+        v = env.syn.v + due * (1 - self.rho) * (g**2 - env.syn.v)
+        steps = jnp.maximum(n, 1.0)
+        mean, spread = m / (1 - self.mu**steps), v / (1 - self.rho**steps)
+        return due * self.eta * mean / (jnp.sqrt(spread) + self.epsilon), syn.replace(m=m, v=v, n=n)
 
 
 class SoftBounded(Wrapper):

@@ -39,8 +39,9 @@ from .protocol import RUN, Phase
 from .rules.base import LocalRule
 from .rules.equations import RuleError, Traced, named_leaves
 
-# Signals that are always there: ticks since the start, and trials (or, without trials, ticks) since the start.
-COUNTERS = ("tick", "count")
+# Signals that are always there: ticks since the start, trials (or, without trials, ticks) since the start, and whether
+# the tick is a trial's last (1 or 0; without trials 1).
+COUNTERS = ("tick", "count", "last")
 
 
 class Model(eqx.Module):
@@ -108,15 +109,21 @@ class Network:
         return State(zero, zero, neurons, synapses, self._empty_history(neurons, self.delayed))
 
     def reset(self, model: Model, state: State, populations: bool | frozenset[str], batch: int | None) -> State:
-        """The named populations (True: all) as at tick 0; weights and synaptic state stay."""
+        """The named populations (True: all) as at tick 0. Weights stay, and of synaptic state what is not transient."""
         if not populations:
             return state
         names = set(self.circuit.populations) if populations is True else populations
         fresh = self.initial(model, {name: s.w for name, s in state.synapses.items()}, batch)
+        synapses = dict(state.synapses)
+        for name in self.traced:
+            if self.circuit.projections[name].post in names:
+                begun = {field: fresh.synapses[name].syn[field] for field in model.rules[name].transient}
+                synapses[name] = Synapses(synapses[name].w, synapses[name].syn.replace(**begun))
         return dataclasses.replace(
             state,
             neurons={name: (fresh if name in names else state).neurons[name] for name in state.neurons},
             history={name: (fresh if name in names else state).history[name] for name in state.history},
+            synapses=synapses,
         )
 
     def step(
@@ -275,7 +282,7 @@ class Network:
         """What every synapse may read in a tick that starts from ``state``."""
         broadcast = {name: neurons[source].x.mean(-1) for name, source in self.circuit.signals.items()}
         count = state.tick if phase is RUN else state.trial
-        counters = {"tick": state.tick, "count": count}
+        counters = {"tick": state.tick, "count": count, "last": jnp.ones(())}
         return Fields({**counters, **broadcast, **phase.signals, **dict((given or Fields()).items())})
 
     def _learn(

@@ -16,6 +16,7 @@ from .layout import Block, Blocks, EventLayout, Layout, PerNeuron
 from .networks.fields import Fields, parameters
 from .rules.base import LocalRule
 from .rules.equations import RuleError, Traced, trace
+from .rules.wrappers import around, core
 from .separation import separate
 
 SynapticState = Fields  # of PerNeuron, where a field is one neuron's, or else of Blocks
@@ -25,13 +26,14 @@ SYN = "syn."  # before the names of the synaptic state that travels with a neuro
 @dataclass(frozen=True)
 class TracedRule:
     """What a rule reads and computes, found once by tracing it. ``held``: the fields of its state that are a
-    neuron's."""
+    neuron's. ``core``: the same of what a batch takes the mean of, where wrappers act on that mean."""
 
     update: Traced
     pool: Traced
     constraint: Traced
     constraint_pool: Traced
     held: dict[str, str]
+    core: "TracedRule | None" = None
 
     def fields(self, group: str) -> tuple[str, ...]:
         """The fields of ``pre``, ``post`` or ``signals`` that the rule names, whether or not its result needs them."""
@@ -50,7 +52,18 @@ def trace_rule(rule: LocalRule) -> TracedRule:
             f"{type(rule).__name__}.constrained reads {beyond[0]}; a constraint comes after the batch was averaged and "
             "may read w, afferent, signals and dt only"
         )
-    return TracedRule(update, pool, constraint, constraint_pool, held_by(update))
+    inside = core(rule)
+    if inside is not None:
+        reads = trace(around(rule, 0.0)).reads
+        beyond = [name for name in sorted(reads) if not name.startswith(("w", "dt", "syn.", "signals.", "rule."))]
+        if beyond:
+            raise RuleError(
+                f"{type(rule).__name__} reads {beyond[0]}, but a wrapper inside of it acts on the mean over a batch: "
+                "what is around that may read w, its own state, signals and dt only"
+            )
+    return TracedRule(
+        update, pool, constraint, constraint_pool, held_by(update), None if inside is None else trace_rule(inside)
+    )
 
 
 def by_events(rule: LocalRule, traced: TracedRule) -> bool:
@@ -63,10 +76,11 @@ def initial_synapses(
     rule: LocalRule, traced: TracedRule, layout: Layout, weights: Blocks, batch: int | None
 ) -> SynapticState:
     """The rule's ``init()`` at every synapse; with one copy per batch element unless the rule shares it."""
-    lead = (batch,) if batch is not None and rule.sharing == "each" else ()
     sizes = {"pre": layout.n_pre, "post": layout.n_post}
+    of_each = (core(rule) or rule).init() if batch is not None and rule.sharing == "each" else Fields()
 
     def filled(name: str, value: Any) -> PerNeuron | Blocks:
+        lead = (batch,) if name in of_each else ()
         if name in traced.held:
             side = traced.held[name]
             return PerNeuron(jnp.full((*lead, sizes[side]), value, weights[0].dtype), side)
@@ -95,6 +109,11 @@ def learn(
     arrays. The mean over the batch is a matrix product where the rule separates and a running sum where not; either
     way no array with a batch of synapses is made, except for state that every copy has for itself.
     """
+    whole, of_batch = (rule, traced), synapses
+    if batch is not None and traced.core is not None:
+        rule, traced = core(rule) or rule, traced.core
+        synapses = Fields({name: of_batch[name] for name in rule.init()})
+    shared = [name for name in of_batch if name not in synapses]
     sides = {name: value.side for name, value in synapses.items() if isinstance(value, PerNeuron)}
     pre, post = (_with_state(fields, synapses, side, batch) for side, fields in (("pre", pre), ("post", post)))
     owns = [
@@ -109,7 +128,7 @@ def learn(
     posts = {name: layout.post(values) for name, values in post.items()}
     failing = release if "released" in traced.update.reads else None
     loop = batch is None and not layout.dense and failing is None and kernels.worthwhile(weights)
-    new_weights, new_owns = [], []
+    new_weights, new_owns, new_shared = [], [], []
     for number, (block, w, own) in enumerate(zip(layout.blocks, weights, owns, strict=True)):
         post_rows = Fields({name: rows[number] for name, rows in posts.items()})
         one = _OneSample(rule, traced, block, w, noises[number], np.ones(()), dt, sides)
@@ -122,13 +141,34 @@ def learn(
         else:
             separated = _separated(one, pre, post_rows, signals, own) if layout.dense and masks is None else None
             dw, own = separated or _accumulated(one, pre, post_rows, signals, own, batch, masks)
-            new = one.constrained(w + dw, signals)
+            of_mean = Fields({name: of_batch[name][number] for name in shared})
+            if whole[1] is not traced:
+                dw, of_mean = _of_mean(whole[0], w, dw, of_mean, signals, dt)
+            new_shared.append(of_mean)
+            new = dataclasses.replace(one, rule=whole[0], traced=whole[1]).constrained(w + dw, signals)
         new_weights.append(new)
         new_owns.append(own)
     after = {name: tuple(own[name] for own in new_owns) for name in owns[0]}
     for side, fields in (("pre", pre), ("post", post)):
         after |= _advanced(rule, traced, side, sides, fields, signals, dt)
-    return tuple(new_weights), Fields({name: after[name] for name in synapses})
+    after |= {name: tuple(of_mean[name] for of_mean in new_shared) for name in shared}
+    return tuple(new_weights), Fields({name: after[name] for name in of_batch})
+
+
+def _of_mean(rule: LocalRule, w: Any, dw: Any, own: Fields, signals: Fields, dt: float) -> tuple[Any, Fields]:
+    """What the wrappers that act on a batch's mean make of the change ``dw`` of a block's weights."""
+    alike = Fields({name: value for name, value in signals.items() if jnp.ndim(value) == 0})
+
+    def synapse(w: Any, dw: Any, own: Fields) -> tuple[Any, Fields]:
+        return around(rule, dw).evaluate(Fields(w=w, syn=own, signals=alike, dt=dt))
+
+    try:
+        dw, own = jax.vmap(jax.vmap(synapse))(w, dw, own)
+    except AttributeError as error:
+        raise RuleError(
+            f"{type(rule).__name__} acts on the mean over a batch and sees signals that all copies have alike: {error}"
+        ) from error
+    return dw, own.map(lambda values: values.astype(w.dtype))
 
 
 def _with_state(fields: Fields, synapses: SynapticState, side: str, batch: int | None) -> Fields:

@@ -185,10 +185,8 @@ def unit(
         def stretch(state: State, start: int, length: int, plastic: bool) -> tuple[State, dict[str, Any]]:
             def body(state: State, item: Any) -> tuple[State, dict[str, Any]]:
                 offset, row = item
-                if held is None:
-                    given = present(source, model, state.trial * phase.ticks + offset, row)
-                else:
-                    given = held
+                given = present(source, model, state.trial * phase.ticks + offset, row) if held is None else held
+                given = {**given, ("", "last"): jnp.asarray((offset == phase.ticks - 1) & (phase is trial[-1]), float)}
                 after = tick_once(network, model, state, given, phase, plastic, alive)
                 return after, samples(state, after, given, phase)
 
