@@ -1,5 +1,6 @@
 """Networks: graphs of populations, neuron models, topologies, initial weights, sources and data sets."""
 
+from . import tasks
 from .blocks import block_model, microcircuit
 from .boltzmann import Gibbs, Helmholtz, boltzmann_machine, helmholtz_machine, restricted_boltzmann_machine
 from .connectomes import c_elegans
@@ -186,5 +187,6 @@ __all__ = [
     "set_delays",
     "set_rule",
     "spike_trains",
+    "tasks",
     "whiten_image",
 ]
