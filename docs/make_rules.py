@@ -18,11 +18,18 @@ assignment: to the rule's synaptic state, or to the weight after its change was 
 of the post neuron, *E* one over the efferents of the pre neuron up to and including this one.
 """
 
+NETWORK = """These are not local: they follow the gradient of what outputs are told, through the network's own tick, and
+are there to hold the others against. Their equations are in their docstrings (`help(rules.RTRL)`); each takes an
+`optimiser=`, any of optax, `optax.sgd` by default."""
+
 
 def render() -> str:
     listed = [getattr(rules, name) for name in rules.__all__]
     concrete = [
         c for c in listed if inspect.isclass(c) and issubclass(c, rules.LocalRule) and not inspect.isabstract(c)
+    ]
+    network = [
+        c for c in listed if inspect.isclass(c) and issubclass(c, rules.NetworkRule) and not inspect.isabstract(c)
     ]
     wrappers = [c for c in concrete if issubclass(c, rules.Wrapper) and c is not rules.Wrapper]
     plain = [c for c in concrete if not issubclass(c, rules.Wrapper)]
@@ -31,15 +38,21 @@ def render() -> str:
     lines += ["", "## Wrappers", "", "A wrapper is a rule around a rule; here each is around `Hebb`.", ""]
     lines += ["| wrapper | equations | locality | what it does |", "|---|---|---|---|"]
     lines += [_row(c, c(rules.Hebb()), _summary(c)) for c in wrappers]
+    lines += ["", "## Network rules", "", NETWORK, ""]
+    lines += ["| rule | what it does | locality | source |", "|---|---|---|---|"]
+    lines += [f"| {_name(c())} | {_summary(c)} | {locality(c()).level} | {_source(c)} |" for c in network]
     return "\n".join(lines) + "\n"
 
 
 def _row(cls: type, rule: rules.LocalRule, last: str) -> str:
-    arguments = [f"{k}={_short(v)}" for k, v in vars(rule).items() if k != "rule"]
-    name = f"`{cls.__name__}({', '.join(arguments)})`"
     # A bar would end the cell, so absolute values are written in words.
     equations = "<br>".join(f"$`{_cell(line)}`$" for line in rule.latex().splitlines())
-    return f"| {name} | {equations} | {locality(rule).level} | {last} |"
+    return f"| {_name(rule)} | {equations} | {locality(rule).level} | {last} |"
+
+
+def _name(rule: object) -> str:
+    arguments = [f"{k}={_short(v)}" for k, v in vars(rule).items() if k not in ("rule", "optimiser")]
+    return f"`{type(rule).__name__}({', '.join(arguments)})`"
 
 
 def _cell(latex: str) -> str:

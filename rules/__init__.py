@@ -1,20 +1,24 @@
-"""Learning rules: each is one function of one synapse, in a file named after its paper or method."""
+"""Learning rules, each in a file named after its paper or method: functions of one synapse, and, to hold them against,
+rules that see the whole network."""
 
 from .arm import ARM
-from .base import LocalRule, Rule
+from .base import LocalRule, NetworkRule, Rule
 from .bcm import BCM
 from .boltzmann import Boltzmann
+from .bptt import BPTT
 from .clopath2010 import Clopath2010
 from .competitive import Competitive
 from .contrastive_divergence import ContrastiveDivergence
 from .covariance import Covariance
 from .delta import Delta
+from .dni import DNI
 from .eprop import EProp, EPropAdaptive
 from .equations import RuleError, trace
 from .equilibrium_propagation import EquilibriumPropagation
 from .foldiak import FoldiakFeedforward, FoldiakLateral, FoldiakThreshold
 from .forward_forward import ForwardForward
 from .hebb import Hebb
+from .kf_rtrl import KFRTRL
 from .kolen_pollack import KolenPollack
 from .krotov_hopfield import KrotovHopfield
 from .linsker1992 import Infomax, InfomaxHomeostatic, InfomaxLateral, InfomaxSharedPrice
@@ -24,11 +28,14 @@ from .node_perturbation import NodePerturbation
 from .oja import Oja
 from .predictive_coding import PredictiveCoding
 from .reinforce import Reinforce, ReinforceOptimal
+from .reverse_kf_rtrl import ReverseKFRTRL
 from .rflo import RFLO, RFLOFeedback
+from .rtrl import RTRL
 from .sacramento2018 import ApicalCancellation, DendriticPrediction
 from .sanger import Sanger
 from .similarity_matching import SimilarityMatching, SimilarityMatchingLateral
 from .slope_annealing import SlopeAnnealing
+from .snap import SnAp
 from .soft_hebb import SoftHebb, SoftHebbBias
 from .stdp import STDP
 from .straight_through import StraightThrough
@@ -36,6 +43,7 @@ from .target_propagation import LearnedInverse
 from .td import TD
 from .triplet_stdp import TripletSTDP
 from .tsodyks_markram import TsodyksMarkram
+from .uoro import UORO
 from .vogels2011 import Vogels2011
 from .wake_sleep import WakeSleepGenerative, WakeSleepRecognition
 from .weight_mirror import WeightMirror
@@ -62,9 +70,14 @@ from .wrappers import (
 __all__ = [
     "ARM",
     "BCM",
+    "BPTT",
+    "DNI",
+    "KFRTRL",
     "RFLO",
+    "RTRL",
     "STDP",
     "TD",
+    "UORO",
     "Accumulated",
     "Adam",
     "ApicalCancellation",
@@ -101,6 +114,7 @@ __all__ = [
     "LocalRule",
     "Miconi2017",
     "Momentum",
+    "NetworkRule",
     "NodePerturbation",
     "Noisy",
     "Normalised",
@@ -111,6 +125,7 @@ __all__ = [
     "Reinforce",
     "ReinforceOptimal",
     "Released",
+    "ReverseKFRTRL",
     "Rule",
     "RuleError",
     "Sanger",
@@ -118,6 +133,7 @@ __all__ = [
     "SimilarityMatching",
     "SimilarityMatchingLateral",
     "SlopeAnnealing",
+    "SnAp",
     "SoftBounded",
     "SoftHebb",
     "SoftHebbBias",

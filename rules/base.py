@@ -3,12 +3,16 @@
 A rule sees one synapse's weight and state, its two neurons and the broadcast signals, and nothing else. The simulator
 maps it over all synapses, whatever the topology. Rules hold hyper-parameters only; every number in one is a pytree
 leaf that can be swept, differentiated or evolved.
+
+A `NetworkRule` is none of this: it sees the whole network. It is there to hold the others against.
 """
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, Protocol
 
 import equinox as eqx
+import optax
 from jaxtyping import Array, Float
 
 from ..networks.fields import Fields, named_arguments
@@ -118,3 +122,118 @@ class Rule(LocalRule):
 
     def _call(self, method: str, env: Environment) -> Any:
         return getattr(self, method)(**{name: env[name] for name in self._arguments(method)})
+
+
+# What a network rule holds of weights: of each projection the blocks in which its synapses lie (see `Tick.outer`).
+Synaptic = dict[str, tuple[Array, ...]]
+Vector = Float[Array, "*copies carried"]
+PerTarget = dict[str, Float[Array, "*copies post"]]
+Optimiser = Callable[[Any], optax.GradientTransformation]
+
+
+class Tick(Protocol):
+    r"""One tick of the network, linearised where it is, as a network rule sees it.
+
+    What the past can do to the loss it does through the ``size`` numbers :math:`c` that each copy of the network
+    carries from tick to tick: fields of neurons, and their past where there are delays.
+
+    (1)  :math:`c_t = F(c_{t-1}, u_t)`
+    (2)  :math:`u_{qi} = \sum_p \sum_j w_{pij}\,x_{pj}`, what the projections p that learn bring to neuron i of target q
+    (3)  :math:`\partial L_t / \partial d = -e_t` where outputs with the net input d are told their error e
+
+    A projection that is tied to one that learns brings its weights too.
+    """
+
+    @property
+    def copies(self) -> tuple[int, ...]:
+        """``()`` or ``(batch,)``."""
+
+    @property
+    def size(self) -> int:
+        """K: how many numbers c has in each copy."""
+
+    @property
+    def targets(self) -> Mapping[str, int]:
+        """The targets whose arrivals reach c, and their numbers of neurons."""
+
+    @property
+    def into(self) -> Mapping[str, str]:
+        """The target of each projection that ends in one of these."""
+
+    @property
+    def after(self) -> Vector:
+        """c after the tick."""
+
+    @property
+    def told(self) -> Float[Array, "*copies outputs"]:
+        """What came to the outputs' late port ``target``."""
+
+    @property
+    def seen(self) -> Mapping[str, Any]:
+        """x of each projection: (\\*copies, pre)."""
+
+    def pull(self, after: Vector | None = None, loss: bool = True) -> tuple[Vector, PerTarget]:
+        """The derivatives with respect to c before the tick and to u, of its loss plus ``after`` times c after it."""
+
+    def push(self, before: Vector) -> Vector:
+        """The derivative of c after the tick in the direction ``before`` of c before it."""
+
+    def push_arrivals(self, arrivals: PerTarget) -> Vector:
+        """The derivative of c after the tick in a direction of u."""
+
+    def through(self, before: Float[Array, "*copies carried rest"]) -> Float[Array, "*copies carried rest"]:
+        """`push` of many directions."""
+
+    def jacobian(self) -> Float[Array, "*copies carried carried"]:
+        """dc after / dc before."""
+
+    def arrivals(self) -> dict[str, Float[Array, "*copies carried post"]]:
+        """dc after / du of each target."""
+
+    def outer(self, arrivals: Mapping[str, Any], seen: Mapping[str, Any]) -> Synaptic:
+        """The products of (..., post) and (..., pre) at every synapse, (..., rows, width) for each block."""
+
+    def rows(self, projection: str, values: Float[Array, "*axes post"]) -> tuple[Array, ...]:
+        """Values of post neurons as the rows of each block have them."""
+
+    def zeros(self, *axes: int) -> Synaptic:
+        """Nothing, (\\*axes, rows, width) for each block of the projections ``into`` a target."""
+
+    def explicit(self, arrivals: PerTarget, seen: Mapping[str, Any] | None = None) -> Synaptic:
+        """The mean over the copies of `outer`, with what was seen now if nothing else: by the weights that learn."""
+
+    def gathered(self, synaptic: Synaptic) -> Synaptic:
+        """The same of products that were summed over the copies already."""
+
+    def signs(self, name: str, *shape: int) -> Array:
+        """Random signs, +1 or -1, from the run's own key."""
+
+    def reach(self, target: str, ticks: int) -> Any:
+        """Which c can tell of arrivals at a target within so many ticks, by structure: (K, post) of bool."""
+
+    def snapshot(self) -> Any:
+        """What `at` needs to come back to this tick."""
+
+    def at(self, snapshot: Any) -> "Tick":
+        """A tick that was, as it was, with the weights as they now are."""
+
+
+class NetworkRule(eqx.Module):
+    """A learner that is not local: it follows the gradient of what outputs are told, through the network's own tick.
+
+    All projections of a network with an equal network rule learn jointly. The loss is that of the populations with a
+    late port ``target`` and a field ``error``. Its gradient, averaged over the batch, goes to ``optimiser(eta)``, any
+    `optax` optimiser, whenever a window ends or, where a phase learns on its last tick, summed over the phase.
+    """
+
+    eta: float = 1e-2  # per update
+    optimiser: Optimiser = eqx.field(default=optax.sgd, static=True, kw_only=True)
+
+    @abstractmethod
+    def init(self, tick: Tick) -> Any:
+        """What the rule remembers at tick 0, a pytree of arrays."""
+
+    @abstractmethod
+    def follow(self, past: Any, tick: Tick, last: bool) -> tuple[Any, Synaptic, Any]:
+        """After a tick: what the rule then remembers, a part of the gradient, and whether what was summed so far is to
+        be applied. ``last``: a phase ends, and what is owed is due."""

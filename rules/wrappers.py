@@ -10,13 +10,22 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from ..networks.fields import Fields
-from .base import Environment, LocalRule, Noise, Scalar
+from .base import Environment, LocalRule, NetworkRule, Noise, Scalar
 
 
 class Wrapper(LocalRule):
     """A rule around ``rule``, which it leaves as it is unless it says otherwise."""
 
     rule: LocalRule
+
+    def __check_init__(self) -> None:
+        rule: Any = self.rule
+        if isinstance(rule, NetworkRule):
+            name, learner = type(self).__name__, type(rule).__name__
+            raise TypeError(
+                f"{name} cannot wrap {learner}: a wrapper goes around a function of one synapse. What is done with the "
+                f"gradient of a network rule its optimiser says: {learner}(optimiser=...)"
+            )
 
     @property
     def noise(self) -> Noise | None:  # type: ignore[override]

@@ -4,6 +4,7 @@ Networks are networkx graphs, learning rules are functions of one synapse, recor
 """
 
 from . import networks, probes, rules
+from .alignment import alignment
 from .brian import brian2_script, to_brian2
 from .errors import ExportError, RecordingError, SimulationError
 from .locality import Locality, locality
@@ -38,6 +39,7 @@ __all__ = [
     "SimulationError",
     "Simulator",
     "State",
+    "alignment",
     "brian2_script",
     "diff",
     "export",

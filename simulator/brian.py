@@ -27,6 +27,7 @@ from .networks.graph import Projection
 from .networks.neurons import Stage
 from .networks.sources import Steady
 from .recordings.provenance import state_arrays
+from .rules.base import NetworkRule
 from .rules.equations import Traced, inline
 from .simulator import Simulator
 
@@ -452,6 +453,11 @@ class _Script:
     ) -> tuple[list[str], list[str], dict[str, str], dict[str, np.ndarray | None]]:
         """What runs at the end of each tick, sums over a cell's synapses, numbers, and the synapses' own state."""
         sim, rule = self.sim, projection.rule
+        if isinstance(rule, NetworkRule):
+            raise ExportError(
+                f"projection {projection.name!r} learns by {type(rule).__name__}, which sees the whole network, and "
+                "Brian2's synapses do not: take the rule away (rule=None) to export the network as it is"
+            )
         traced, post = sim.network.traced[projection.name], self.groups[projection.post]
         owner = f"projection {projection.name!r} ({type(rule).__name__})"
         if "efferent" in traced.update.reads:

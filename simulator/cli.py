@@ -30,7 +30,7 @@ from .console import Failed, UserError, load, short_errors, table
 from .locality import Locality, locality
 from .networks import Competition, Linear, Neuron, Topology
 from .recordings import commands
-from .rules import Hebb, RuleError, Wrapper
+from .rules import Hebb, NetworkRule, RuleError, Wrapper
 
 Run = Callable[..., Mapping[str, Any]]
 KINDS = ("rules", "neurons", "topologies", "results")
@@ -65,7 +65,8 @@ def _rules() -> tuple[list[str], list[list[str]]]:
         level, reads = _locality(c, *([Hebb()] if wrapper else []))
         # Of a wrapper, what it reads itself: the rule inside adds its own.
         own = [f"+ {name}" for name in reads if name not in plain] if wrapper else reads
-        rows.append([c.__name__, "wrapper" if wrapper else "rule", level, ", ".join(own), _summary(c)])
+        kind = "wrapper" if wrapper else "network rule" if issubclass(c, NetworkRule) else "rule"
+        rows.append([c.__name__, kind, level, ", ".join(own), _summary(c)])
     return ["RULE", "KIND", "LOCALITY", "READS", "SUMMARY"], rows
 
 

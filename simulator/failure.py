@@ -10,7 +10,7 @@ from . import program
 from .network import Model, Network, State
 from .program import Inputs
 from .protocol import Phase
-from .rules.base import LocalRule
+from .rules.base import LocalRule, NetworkRule
 from .rules.wrappers import Wrapper
 
 
@@ -63,6 +63,13 @@ def explain(network: Network, before: State, after: State) -> str:
                     f"reached {_largest(before, name):.3g}: lower the learning rate, or bound the weights "
                     "(rules.Bounded, rules.Decay, rules.Normalised)"
                 )
+    for name, memory in after.credit.items():
+        if not all(np.all(np.isfinite(np.asarray(part, float))) for part in jax.tree.leaves(memory)):
+            rule = _named(network.circuit.projections[name].rule)
+            return (
+                f"tick {tick}: what {rule} of projection {name!r} remembers of the past became infinite or NaN: lower "
+                "the recurrent weights, reset it between trials (Phase(reset=True)), or lower the learning rate"
+            )
     return f"tick {tick}: a value became infinite or NaN"
 
 
@@ -102,7 +109,7 @@ def _suspects(network: Network, population: str, before: State) -> str:
     )
 
 
-def _named(rule: LocalRule) -> str:
+def _named(rule: LocalRule | NetworkRule) -> str:
     inner = f"({_named(rule.rule)})" if isinstance(rule, Wrapper) else ""
     return type(rule).__name__ + inner
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .networks.neurons import Neuron
-from .rules.base import LocalRule
+from .rules.base import LocalRule, NetworkRule
 from .rules.equations import trace
 
 Level = Literal["synapse", "neuron", "population", "batch", "global"]
@@ -20,7 +20,7 @@ class Locality:
     reads: tuple[str, ...]
 
 
-def locality(thing: LocalRule | Neuron) -> Locality:
+def locality(thing: LocalRule | NetworkRule | Neuron) -> Locality:
     """The locality of a rule, or of a neuron model with its competition.
 
     Raises `RuleError` if the rule cannot be traced.
@@ -28,6 +28,8 @@ def locality(thing: LocalRule | Neuron) -> Locality:
     if isinstance(thing, Neuron):
         level: Level = "population" if thing.lateral is not None or thing.collective else "neuron"
         return Locality(level, tuple(thing.ports))
+    if isinstance(thing, NetworkRule):
+        return Locality("global", ("the network",))
     parts = [
         trace(thing, "evaluate"),
         trace(thing, "pooled"),

@@ -6,7 +6,6 @@ can be differentiated with respect to, and mapped over, any of it.
 """
 
 import dataclasses
-import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +15,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from . import kernels, loops
+from . import credit, kernels, loops
 from .dynamics import trace_stage
 from .events import constrain
+from .keys import named_key
 from .layout import Blocks, EventLayout, Layout, make_layout
 from .networks.fields import Fields, named_arguments, parameters
 from .networks.graph import Circuit, NetworkError, Population, Projection
@@ -36,7 +36,7 @@ from .plasticity import (
     trace_rule,
 )
 from .protocol import RUN, Phase
-from .rules.base import LocalRule
+from .rules.base import LocalRule, NetworkRule
 from .rules.equations import RuleError, Traced, named_leaves
 
 # Signals that are always there: ticks since the start, trials (or, without trials, ticks) since the start, and whether
@@ -48,7 +48,7 @@ class Model(eqx.Module):
     """What a run reads and does not change."""
 
     neurons: dict[str, Neuron]
-    rules: dict[str, LocalRule]
+    rules: dict[str, LocalRule | NetworkRule]
     layouts: dict[str, Layout]
     key: PRNGKeyArray
 
@@ -62,13 +62,14 @@ class Synapses(eqx.Module):
 
 class State(eqx.Module):
     """What a run changes. ``neurons`` holds each population's state and what arrived at its ports this tick,
-    ``history`` the past outputs of those with delays of two ticks or more."""
+    ``history`` the past outputs of those with delays of two ticks or more, ``credit`` what network rules remember."""
 
     tick: Int[Array, ""]
     trial: Int[Array, ""]
     neurons: dict[str, Fields]
     synapses: dict[str, Synapses]
     history: dict[str, Fields]
+    credit: dict[str, credit.Memory]
 
 
 Drive = Mapping[tuple[str, str], Float[Array, "*batch n"]]  # (population, port) -> external input
@@ -84,6 +85,7 @@ class Network:
     delayed: dict[str, tuple[int, tuple[str, ...]]]  # population -> (longest delay, fields kept), from 2 ticks on
     into: dict[str, tuple[Projection, ...]] = field(default_factory=dict)
     stepped: dict[str, Traced] = field(default_factory=dict)  # of the populations whose tick is compiled as a loop
+    groups: dict[str, credit.Group] = field(default_factory=dict)  # of projections that learn by a network rule
     in_loops: bool = False  # without a batch, XLA only joins loops that were compiled before
 
     def initial(self, model: Model, weights: Mapping[str, Blocks], batch: int | None) -> State:
@@ -98,15 +100,17 @@ class Network:
         synapses = {
             name: Synapses(
                 weights[name],
-                initial_synapses(model.rules[name], self.traced[name], model.layouts[name], weights[name], batch)
-                if name in model.rules
+                initial_synapses(self.local(model, name), self.traced[name], model.layouts[name], weights[name], batch)
+                if name in self.traced
                 else Fields(),
             )
             for name, projection in self.circuit.projections.items()
             if projection.tied is None
         }
         zero = jnp.zeros((), jnp.int32)
-        return State(zero, zero, neurons, synapses, self._empty_history(neurons, self.delayed))
+        state = State(zero, zero, neurons, synapses, self._empty_history(neurons, self.delayed), {})
+        memories = {name: credit.begin(self, group, model, state) for name, group in self.groups.items()}
+        return dataclasses.replace(state, credit=memories)
 
     def reset(self, model: Model, state: State, populations: bool | frozenset[str], batch: int | None) -> State:
         """The named populations (True: all) as at tick 0. Weights stay, and of synaptic state what is not transient."""
@@ -117,12 +121,13 @@ class Network:
         synapses = dict(state.synapses)
         for name in self.traced:
             if self.circuit.projections[name].post in names:
-                begun = {field: fresh.synapses[name].syn[field] for field in model.rules[name].transient}
+                begun = {field: fresh.synapses[name].syn[field] for field in self.local(model, name).transient}
                 synapses[name] = Synapses(synapses[name].w, synapses[name].syn.replace(**begun))
         return dataclasses.replace(
             state,
             neurons={name: (fresh if name in names else state).neurons[name] for name in state.neurons},
             history={name: (fresh if name in names else state).history[name] for name in state.history},
+            credit={name: credit.unlinked(self.groups[name], m, populations) for name, m in state.credit.items()},
             synapses=synapses,
         )
 
@@ -141,14 +146,20 @@ class Network:
         ``drive`` adds external input of shape ([batch,] n) to a population's port; ``signals`` are scalars or, one per
         copy of the network, (batch,) arrays.
         """
-        neurons = dict(state.neurons)
-        for name, stage in self.circuit.stages:
-            neurons[name] = self._update(name, stage, model, state, neurons, drive, phase)
+        neurons = self.activity(model, state, drive, phase)
         every = self.signals(state, neurons, signals, phase)
         synapses = dict(state.synapses)
         if plastic:
             for name in self.learned(phase):
-                synapses[name] = self._learn(self.circuit.projections[name], model, state, neurons, every)
+                if name in self.traced:
+                    synapses[name] = self._learn(self.circuit.projections[name], model, state, neurons, every)
+        memories = dict(state.credit)
+        for name, group in self.groups.items():
+            if phase.plastic == "never":
+                memories[name] = credit.unlinked(group, memories[name], True)
+                continue
+            weights, memories[name] = credit.learn(self, group, model, state, neurons, drive, phase, plastic)
+            synapses |= {member: Synapses(w, synapses[member].syn) for member, w in weights.items()}
         history = {
             name: Fields(
                 {
@@ -158,13 +169,27 @@ class Network:
             )
             for name in state.history
         }
-        return State(state.tick + 1, state.trial, neurons, synapses, history)
+        return State(state.tick + 1, state.trial, neurons, synapses, history, memories)
+
+    def activity(self, model: Model, state: State, drive: Drive, phase: Phase | None) -> dict[str, Fields]:
+        """All neurons after a tick. Without a phase every projection lives."""
+        neurons = dict(state.neurons)
+        for name, stage in self.circuit.stages:
+            neurons[name] = self._update(name, stage, model, state, neurons, drive, phase)
+        return neurons
 
     def learned(self, phase: Phase) -> tuple[str, ...]:
-        """The projections whose rule runs in a plastic tick of a phase."""
+        """The projections whose weights change in a plastic tick of a phase."""
         projections = self.circuit.projections
         lives = {name: projections[name].phases for name in self.traced}
+        lives |= {name: None for group in self.groups.values() for name in group.members}
         return tuple(name for name, phases in lives.items() if phases is None or phase.name in phases)
+
+    def local(self, model: Model, name: str) -> LocalRule:
+        """The rule of a projection that learns by one of a synapse."""
+        rule = model.rules[name]
+        assert isinstance(rule, LocalRule)
+        return rule
 
     def carried(self, projection: Projection, state: State) -> Blocks:
         """The weights of a projection; of one that is tied, the other's."""
@@ -180,9 +205,9 @@ class Network:
     def within_bounds(self, model: Model, name: str, weights: Blocks) -> Blocks:
         """Weights from outside as the rule's constraint has them, where it will see only synapses at which something
         happens."""
-        if name not in model.rules or not isinstance(model.layouts[name], EventLayout):
+        if name not in self.traced or not isinstance(model.layouts[name], EventLayout):
             return weights
-        constraint, rule = self.traced[name].constraint, rule_parameters(model.rules[name])
+        constraint, rule = self.traced[name].constraint, rule_parameters(self.local(model, name))
         return tuple(constrain(constraint, rule, w.ravel()).reshape(w.shape) for w in weights)
 
     def with_weights(self, state: State, weights: Mapping[str, Any]) -> State:
@@ -200,7 +225,7 @@ class Network:
         state: State,
         neurons: Mapping[str, Fields],
         drive: Drive,
-        phase: Phase,
+        phase: Phase | None,
     ) -> Fields:
         """A population after it stepped or responded."""
         neuron, population = model.neurons[name], self.circuit.populations[name]
@@ -215,10 +240,10 @@ class Network:
                 ports[port] = ports[port] + value
                 silent.discard(port)
         for projection in self.into[name]:
-            absent = projection.phases is not None and phase.name not in projection.phases
+            absent = projection.phases is not None and phase is not None and phase.name not in projection.phases
             if absent or projection.port not in ports:
                 continue
-            x = self._seen(projection, projection.field, state, neurons)
+            x = self.seen(projection, projection.field, state, neurons)
             w = self.carried(projection, state)
             ports[projection.port] = ports[projection.port] + self._arriving(projection, model, state, w, x)
             silent.discard(projection.port)
@@ -268,7 +293,7 @@ class Network:
         own = name if stage == "step" else f"{name}.respond"
         return draw(jax.random.fold_in(named_key(key, own), tick), like.shape, like.dtype)
 
-    def _seen(self, projection: Projection, name: str, state: State, neurons: Mapping[str, Fields]) -> Any:
+    def seen(self, projection: Projection, name: str, state: State, neurons: Mapping[str, Fields]) -> Any:
         """A field of the pre neurons as the synapses see it now, ``delay`` ticks late."""
         if projection.delay == 0:
             return neurons[projection.pre][name]
@@ -297,13 +322,13 @@ class Network:
                 f"{', '.join(signals)}. Send it with Phase(signals=...), sim.run(signals=...) or "
                 f"net.graph['signals'] = {{{missing[0]!r}: <population>}}"
             )
-        pre = Fields({key: self._seen(projection, key, state, neurons) for key in traced.fields("pre")})
+        pre = Fields({key: self.seen(projection, key, state, neurons) for key in traced.fields("pre")})
         post = Fields({key: neurons[projection.post][key] for key in traced.fields("post")})
         batch = state.neurons[projection.post].x.shape[0] if state.neurons[projection.post].x.ndim == 2 else None
         key = jax.random.fold_in(named_key(model.key, name), state.tick)
         used = Fields({key: signals[key] for key in signals if key in (*traced.fields("signals"), *COUNTERS)})
         w, syn = learn(
-            model.rules[name], traced, model.layouts[name], old.w, old.syn, pre, post, used, key, self.dt, batch,
+            self.local(model, name), traced, model.layouts[name], old.w, old.syn, pre, post, used, key, self.dt, batch,
             None if projection.release == 1 else (projection.release, _release_key(model, name, state.tick)),
         )  # fmt: skip
         return Synapses(w, syn)
@@ -320,32 +345,29 @@ class Network:
         }
 
 
-def named_key(key: Any, name: str) -> Any:
-    """A random key of its own for every population and projection, by name and not by order."""
-    return jax.random.fold_in(key, zlib.crc32(name.encode()))
-
-
 def _release_key(model: Model, projection: str, tick: Any) -> Any:
     return jax.random.fold_in(named_key(model.key, f"{projection}.release"), tick)
 
 
 def make_network(
     circuit: Circuit, dt: float
-) -> tuple[Network, dict[str, Neuron], dict[str, LocalRule], dict[str, Layout]]:
+) -> tuple[Network, dict[str, Neuron], dict[str, LocalRule | NetworkRule], dict[str, Layout]]:
     """Check rules against the neurons they join, lay out the synapses. Raises `NetworkError` or `RuleError`."""
     for population in circuit.populations.values():
         _check_neuron(population, dt)
-    rules: dict[str, LocalRule] = {}
+    rules: dict[str, LocalRule | NetworkRule] = {}
     traced: dict[str, TracedRule] = {}
     for name, projection in circuit.projections.items():
         if projection.rule is None:
             continue
-        if not isinstance(projection.rule, LocalRule):
+        if not isinstance(projection.rule, (LocalRule, NetworkRule)):
             made = f"; make one with {projection.rule.__name__}()" if isinstance(projection.rule, type) else ""
             raise NetworkError(
                 f"projection {name!r}: rule={projection.rule!r} is no rule{made}; see `engrax list rules`"
             )
         rules[name] = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), projection.rule)
+        if isinstance(projection.rule, NetworkRule):
+            continue
         traced[name] = trace_rule(projection.rule)
         _check_rule(projection, traced[name], circuit)
     delayed: dict[str, tuple[int, tuple[str, ...]]] = {}
@@ -366,7 +388,7 @@ def make_network(
             p.synapses,
             circuit.populations[p.pre].size,
             circuit.populations[p.post].size,
-            _follows_spikes(circuit, p, traced.get(name)),
+            not isinstance(p.rule, NetworkRule) and _follows_spikes(circuit, p, traced.get(name)),
         )
         for name, p in circuit.projections.items()
     }
@@ -382,7 +404,8 @@ def make_network(
             stepped[name] = step
     following = all(isinstance(layout, EventLayout) for layout in layouts.values())
     in_loops = following and stepped.keys() == circuit.populations.keys() and not circuit.signals
-    return Network(bare, dt, traced, delayed, into, stepped, in_loops), neurons, rules, layouts
+    groups = credit.groups_of(circuit)
+    return Network(bare, dt, traced, delayed, into, stepped, groups, in_loops), neurons, rules, layouts
 
 
 def _follows_spikes(circuit: Circuit, projection: Projection, traced: TracedRule | None) -> bool:

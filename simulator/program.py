@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .bits import packed
+from .keys import named_key
 from .layout import Layout
-from .network import Model, Network, State, named_key
+from .network import Model, Network, State
 from .networks.fields import Fields
 from .probes import Probe
 from .protocol import RUN, Phase

@@ -305,13 +305,14 @@ class Simulator:
             return module
 
         new = eqx.tree_at(get, owners[owner], jnp.asarray(value, float))
-        (neurons if owner in neurons else rules)[owner] = new
+        group = next((group for group in self.network.groups.values() if owner in group.members), None)
+        for name in (owner,) if group is None else group.members:  # they learn by one rule
+            (neurons if owner in neurons else rules)[name] = new
 
     def _fields_of(self, owner: str) -> tuple[str, ...]:
         if owner in self.state.neurons:
             return tuple(self.state.neurons[owner])
-        rule = self._rules.get(owner)
-        return ("w", *(rule.init() if rule is not None else ()))
+        return ("w", *(self.network.local(self.model, owner).init() if owner in self.network.traced else ()))
 
     def _check_phases(self, phases: Sequence[Phase]) -> None:
         names = [phase.name for phase in phases]

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
+import optax
 import scipy.sparse as sp
 
 from .. import networks, probes, rules
@@ -37,7 +38,7 @@ from ..networks.fields import Fields
 from ..networks.sources import SOURCES
 from ..probes import Probe
 from ..protocol import Phase
-from ..rules.base import LocalRule
+from ..rules.base import LocalRule, NetworkRule
 from ..rules.equations import trace
 from .reading import FORMAT, Recording
 
@@ -51,6 +52,7 @@ ACTIVATIONS = (
     jax.nn.elu, jax.nn.gelu, jax.nn.silu, jax.nn.selu, jax.nn.leaky_relu, jax.nn.hard_tanh, jax.nn.relu6,
     jax.nn.identity,
 )  # fmt: skip
+OPTIMISERS = (optax.sgd, optax.adam, optax.adamw, optax.rmsprop, optax.adagrad, optax.lamb)
 EXACT = ("engrax", "jax", "jaxlib", "numba", "machine", "precision")  # what the last bits may depend on
 PARTS = ("evaluate", "pooled", "constrained", "constraint_pooled")
 
@@ -81,7 +83,7 @@ def describe(sim: "Simulator", channels: Iterable["Channel"]) -> dict[str, Any]:
             "gain": p.gain,
             "rule": described(p.rule) if p.rule is not None else None,
         }
-        if isinstance(p.rule, LocalRule):
+        if p.rule is not None:
             entry |= {"locality": locality(p.rule).level, "code": fingerprint(p.rule)}
         projections[name] = entry
     return {
@@ -141,9 +143,11 @@ def name_of(function: Any) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
-def fingerprint(module: Neuron | LocalRule) -> str:
+def fingerprint(module: Neuron | LocalRule | NetworkRule) -> str:
     """What a neuron or rule computes, whatever its parameters: a digest of its traced equations."""
-    if isinstance(module, LocalRule):
+    if isinstance(module, NetworkRule):
+        text = inspect.getsource(type(module))  # no equation of a synapse to trace
+    elif isinstance(module, LocalRule):
         text = "\n".join(str(trace(module, part).jaxpr) for part in PARTS)  # type: ignore[arg-type]
     else:
         stages = (trace_stage(module, "step"), trace_stage(module, "respond"))
@@ -188,7 +192,14 @@ def state_arrays(layouts: Mapping[str, Layout], state: State) -> dict[str, np.nd
         arrays[f"{name}.w"] = layouts[name].unpack(synapses.w)
         for field, held in synapses.syn.items():
             arrays[f"{name}.{field}"] = held.values if isinstance(held, PerNeuron) else layouts[name].unpack(held)
+    for name, memory in state.credit.items():
+        arrays |= {_remembered(name, path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(memory)}
     return {name: np.asarray(arrays[name]) for name in sorted(arrays)}
+
+
+def _remembered(group: str, path: Any) -> str:
+    """The name of a part of what a network rule remembers."""
+    return f"{group} remembers " + jax.tree_util.keystr(path).replace("/", "|")
 
 
 # And back
@@ -202,7 +213,7 @@ class Known:
         public = [getattr(package, name) for package in (networks, rules) for name in package.__all__]
         public += [Probe, probes.Mean, probes.Norm, probes.UpdateNorm, probes.Histogram, *SOURCES]
         self._classes = {c.__name__: c for c in public if inspect.isclass(c) and not inspect.isabstract(c)}
-        self._functions = {name_of(f): f for f in (*ACTIVATIONS, rules.laplace_score)}
+        self._functions = {name_of(f): f for f in (*ACTIVATIONS, *OPTIMISERS, rules.laplace_score)}
         for thing in known:
             (self._classes if inspect.isclass(thing) else self._functions)[name_of(thing)] = thing
 
@@ -373,4 +384,10 @@ def _with_arrays(sim: "Simulator", arrays: Mapping[str, np.ndarray]) -> State:
             array = arrays[f"{name}.{key}"]
             syn[key] = PerNeuron(jnp.asarray(array), held.side) if isinstance(held, PerNeuron) else layout.pack(array)
         synapses[name] = dataclasses.replace(old, w=layout.pack(arrays[f"{name}.w"]), syn=Fields(syn))
-    return State(jnp.asarray(arrays["tick"]), jnp.asarray(arrays["trial"]), neurons, synapses, history)
+    credit = {
+        name: jax.tree_util.tree_map_with_path(
+            lambda path, _, name=name: jnp.asarray(arrays[_remembered(name, path)]), memory
+        )
+        for name, memory in state.credit.items()
+    }
+    return State(jnp.asarray(arrays["tick"]), jnp.asarray(arrays["trial"]), neurons, synapses, history, credit)

@@ -438,8 +438,9 @@ def _own_axes(channel: Channel) -> tuple[str, ...]:
 def _batched(sim: "Simulator", channel: Channel) -> bool:
     if sim.batch is None or channel.layout is None:
         return sim.batch is not None
-    rule = sim._rules.get(channel.owner)
-    return not channel.probe.field.endswith(".w") and rule is not None and rule.sharing == "each"
+    if channel.probe.field.endswith(".w") or channel.owner not in sim.network.traced:
+        return False
+    return sim.network.local(sim.model, channel.owner).sharing == "each"
 
 
 def _shape_of(sim: "Simulator", channel: Channel) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -1,0 +1,66 @@
+r"""Sparse n-step approximation: of the influence of RTRL only what a weight reaches within n ticks.
+
+(1)  :math:`M_t = J_t M_{t-1} + \partial F / \partial w`, entry by entry only where :math:`\sum_{s<n} J^s\,
+     \partial F / \partial w` can differ from 0
+(2)  :math:`dL_t / dw = \partial L_t / \partial w + (\partial L_t / \partial c_{t-1})\,M_{t-1}`
+
+Which entries these are follows from the structure of the network (which neurons and synapses there are), not from
+values. With n = 1 in a dense network of leaky units, each weight's influence on its own post neuron is left:
+:math:`M_{i,ij} \leftarrow J_{ii} M_{i,ij} + (\partial F_i / \partial u_i)\,x_j`. Where n is the longest way through the
+network it is RTRL.
+
+Source: Menick, Elsen, Evci, Osindero, Simonyan & Graves, International Conference on Learning Representations (2021).
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .base import NetworkRule, Synaptic, Tick
+
+
+class SnAp(NetworkRule):
+    """`RTRL` with that part of the influence which a weight has within ``n`` ticks: for n = 1, n^2 numbers."""
+
+    n: int = eqx.field(default=1, static=True)
+
+    def __check_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"SnAp(n={self.n}): n is a number of ticks, at least 1")
+
+    def init(self, tick: Tick) -> Synaptic:
+        kept = {target: len(places) for target, places in self._kept(tick).items()}
+        return {name: tick.zeros(*tick.copies, kept[target])[name] for name, target in tick.into.items()}
+
+    def follow(self, past: Synaptic, tick: Tick, last: bool) -> tuple[Synaptic, Synaptic, Any]:
+        credit, arrived = tick.pull()
+        kept, nothing = self._kept(tick), len(tick.copies) * ((0, 0),)
+        credit = jnp.pad(credit, (*nothing, (0, 1)))
+        jacobian = jnp.pad(tick.jacobian(), (*nothing, (0, 1), (0, 1)))
+        arrivals = {target: jnp.pad(u, (*nothing, (0, 1), (0, 0))) for target, u in tick.arrivals().items()}
+        own = {target: jacobian[..., k[:, None], k[None, :]] for target, k in kept.items()}  # (r, r, post)
+        direct = {target: u[..., kept[target], np.arange(u.shape[-1])] for target, u in arrivals.items()}
+        now = tick.outer(direct, {name: x[..., None, :] for name, x in tick.seen.items()})
+        told, new = {}, {}
+        for name, target in tick.into.items():
+            credits = tick.rows(name, credit[..., kept[target]])
+            told[name] = tuple(
+                jnp.einsum("zar,zarw->rw", c.reshape(-1, *c.shape[-2:]), m.reshape(-1, *m.shape[-3:]))
+                for c, m in zip(credits, past[name], strict=True)
+            )
+            moved = zip(tick.rows(name, own[target]), past[name], now[name], strict=True)
+            new[name] = tuple(jnp.einsum("...abr,...brw->...arw", j, m) + i for j, m, i in moved)  # (1)
+        gradient = jax.tree.map(jnp.add, tick.explicit(arrived), tick.gathered(told))  # (2)
+        return new, gradient, True
+
+    def _kept(self, tick: Tick) -> dict[str, np.ndarray]:
+        """For every neuron of each target the carried numbers that it reaches, (r, post), filled up with K."""
+        found = {}
+        for target in tick.targets:
+            reached = tick.reach(target, self.n)
+            order = np.argsort(~reached, axis=0, kind="stable")[: int(reached.sum(0).max())]
+            found[target] = np.where(np.take_along_axis(reached, order, 0), order, len(reached))
+        return found

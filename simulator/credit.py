@@ -1,0 +1,539 @@
+"""What network rules see: one tick of the network as a function of what it carries and of what arrives.
+
+The projections with an equal network rule are a `Group`. What they can do to the loss goes through fields of neurons
+that the network carries from tick to tick. Which these are follows from a graph of fields, in which every neuron model,
+traced, says what it reads. The tick itself is `Network.activity`, differentiated where it is.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import optax
+import scipy.sparse as sp
+from jaxtyping import Array, Float
+
+from .dynamics import trace_stage
+from .keys import named_key
+from .layout import Blocks
+from .networks.fields import Fields
+from .networks.graph import Circuit, NetworkError, Projection
+from .protocol import Phase
+from .rules.base import NetworkRule, PerTarget, Synaptic, Vector
+from .rules.equations import dependencies
+
+if TYPE_CHECKING:
+    from .network import Model, Network, State
+
+Vertex = tuple[int, str, str]  # so many ticks ago, population, field or port
+ONE, ALL = "one", "all"  # what a neuron's field follows from: its own neuron, or every one of the population
+
+
+class Memory(eqx.Module):
+    """What a group's rule holds: ``past`` is its own, ``gradient`` what is summed and not yet applied, by projection.
+    ``linked`` is 0 for what is carried out of a reset: credit goes no further back."""
+
+    past: Any
+    gradient: Synaptic
+    optimiser: Any
+    linked: Float[Array, "*batch carried"]
+
+
+@dataclass(frozen=True)
+class Use:
+    """A projection that brings the weights of one that learns (its own, or those it is tied to) to a target."""
+
+    owner: str
+    target: tuple[str, str]
+    transposed: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """The projections that learn jointly, and what of the network matters to them."""
+
+    members: tuple[str, ...]
+    uses: dict[str, Use]
+    told: tuple[str, ...]  # populations
+    carried: tuple[Vertex, ...]  # those of a tick ago first
+    kept: tuple[Vertex, ...]  # what of the past the tick follows from, carried or not
+    ports: tuple[tuple[str, str], ...]  # where drive matters
+    gated: tuple[str, ...]  # projections that live in some phases only
+    lasting: tuple[tuple[str, str], ...]  # the targets whose arrivals reach what is carried
+    sizes: dict[str, int]
+    wires: nx.DiGraph
+    patterns: dict[str, sp.csr_array | None]  # of the projections, where sparse
+
+    @property
+    def name(self) -> str:
+        return self.members[0]
+
+    @functools.cached_property
+    def places(self) -> dict[Vertex, slice]:
+        ends = np.cumsum([0, *(self.sizes[population] for _, population, _ in self.carried)])
+        return {v: slice(int(a), int(b)) for v, a, b in zip(self.carried, ends, ends[1:], strict=False)}
+
+    @functools.cached_property
+    def size(self) -> int:
+        return sum(self.sizes[population] for _, population, _ in self.carried)
+
+    @functools.cached_property
+    def made(self) -> int:
+        """How many of the carried numbers are made in the tick; the others move on by one."""
+        return sum(self.sizes[population] for age, population, _ in self.carried if age == 1)
+
+    @functools.cached_property
+    def moved(self) -> np.ndarray:
+        """Where each of the others comes from."""
+        younger = [self.places[age - 1, population, name] for age, population, name in self.carried if age > 1]
+        return np.concatenate([np.arange(s.start, s.stop) for s in younger] or [np.zeros(0, int)])
+
+    def reset(self, populations: frozenset[str]) -> np.ndarray:
+        """1 for what is carried by other populations."""
+        stays = [v[1] not in populations for v in self.carried]
+        return np.repeat(np.array(stays, float), [self.sizes[v[1]] for v in self.carried])
+
+    # Structure: which neuron's numbers can follow from which, whatever the values are.
+
+    @functools.cached_property
+    def jacobian(self) -> sp.csr_array:
+        """(K, K) of bool: through one tick."""
+        rows = [[self._between(before, (0, *after[1:])) for before in self.carried]
+                for after in self.carried if after[0] == 1]  # fmt: skip
+        made = sp.csr_array(sp.block_array(rows)) if rows else sp.csr_array((0, self.size))
+        moves = sp.csr_array(
+            (np.ones(len(self.moved)), (np.arange(len(self.moved)), self.moved)), (len(self.moved), self.size)
+        )
+        return sp.csr_array(sp.vstack([made, moves])).astype(bool)
+
+    def reached(self, target: tuple[str, str], ticks: int) -> np.ndarray:
+        """(K, post) of bool: what arrivals reach within so many ticks."""
+        first = sp.vstack([self._between((0, *target), (0, *v[1:])) for v in self.carried if v[0] == 1])
+        found = sp.csr_array(sp.vstack([first, sp.csr_array((len(self.moved), first.shape[1]))])).astype(bool)
+        for _ in range(ticks - 1):
+            further = (found + self.jacobian @ found).astype(bool)
+            if further.nnz == found.nnz:
+                break
+            found = further
+        return np.asarray(found.toarray())
+
+    def _between(self, source: Vertex, end: Vertex) -> sp.csr_array:
+        """(end, source) of bool: the ways within a tick."""
+        shape = (self.sizes[end[1]], self.sizes[source[1]])
+        if source not in self.wires or end not in self.wires:  # on its way between two ticks that matter
+            return sp.csr_array(shape, dtype=bool)
+        reach: dict[Vertex, Any] = {source: sp.eye_array(self.sizes[source[1]], format="csr", dtype=bool)}
+        between = nx.descendants(self.wires, source) & (nx.ancestors(self.wires, end) | {end})
+        for vertex in nx.topological_sort(self.wires.subgraph(between | {source})):
+            for _, after, ways in self.wires.out_edges(vertex, data="ways"):
+                if after in between:
+                    for way in ways:
+                        step = self._way(way, self.sizes[after[1]], self.sizes[vertex[1]]) @ reach[vertex]
+                        reach[after] = (reach[after] + step if after in reach else step).astype(bool)
+        return reach.get(end, sp.csr_array(shape, dtype=bool))
+
+    def _way(self, way: str, post: int, pre: int) -> sp.csr_array:
+        if way == ONE:
+            return sp.eye_array(post, format="csr", dtype=bool)
+        pattern = None if way == ALL else self.patterns[way]
+        return sp.csr_array(np.ones((post, pre), bool)) if pattern is None else (pattern != 0)
+
+
+def groups_of(circuit: Circuit) -> dict[str, Group]:
+    """The groups of a network, each under its first projection's name.
+
+    Raises `NetworkError` where a projection cannot learn by a network rule.
+    """
+    members: list[list[Projection]] = []
+    for projection in circuit.projections.values():
+        if isinstance(projection.rule, NetworkRule):
+            equal = [group for group in members if eqx.tree_equal(group[0].rule, projection.rule)]
+            if equal:
+                equal[0].append(projection)
+            else:
+                members.append([projection])
+    wires = _wires(circuit) if members else nx.DiGraph()
+    return {group[0].name: _group(circuit, wires, group) for group in members}
+
+
+def _group(circuit: Circuit, wires: nx.DiGraph, members: list[Projection]) -> Group:
+    names = tuple(p.name for p in members)
+    learner = type(members[0].rule).__name__
+    told = [
+        n
+        for n, p in circuit.populations.items()
+        if "target" in p.neuron.late and {"drive", "error"} <= {*p.neuron.ports, *p.neuron.init()}
+    ]
+    if not told:
+        raise NetworkError(
+            f"projection {names[0]!r}: {learner} follows the error of populations that are told what they should have "
+            "been, and there is none: add one whose neuron has a late port target and a field error (networks.Output)"
+        )
+    outputs = {(0, name, told_of(circuit, name)[0]) for name in told}
+    uses = {}
+    for name, p in circuit.projections.items():
+        if (p.tied or name) in names:
+            uses[name] = Use(p.tied or name, (p.post, p.port), p.tied is not None and circuit.transposed(p))
+    timed = wires.copy()
+    for age, population, field in wires:
+        if age:
+            nx.add_path(timed, [(k, population, field) for k in range(age + 1)])
+    for name in told:
+        makers = nx.ancestors(wires, (0, name, "x")) | {(0, name, "x")}
+        own = {v for v in makers if v[:2] == (1, name) and any(ONE in w for _, _, w in wires.out_edges(v, data="ways"))}
+        if own and told_of(circuit, name)[1] == "error":
+            raise NetworkError(
+                f"population {name!r}: {type(circuit.populations[name].neuron).__name__} has a memory, so its error is "
+                f"not all that {learner} must know: give it fields v and credit as networks.LeakyOutput has them"
+            )
+    telling = outputs.union(*(nx.ancestors(timed, v) for v in outputs))
+    uses = {name: use for name, use in uses.items() if (0, *use.target) in telling}
+    for p in circuit.projections.values():
+        if p.tied is not None and (0, p.post, p.port) in telling:
+            for one in (p, circuit.projections[p.tied]):
+                if one.phases is not None:
+                    raise NetworkError(f"projection {one.name!r} shares its weights and lives in some phases only, "
+                                       f"which {learner} does not follow")  # fmt: skip
+    for p in members:
+        owner = f"projection {p.name!r}"
+        if p.name not in {use.owner for use in uses.values()}:
+            raise NetworkError(f"{owner}: nothing that is told ({', '.join(told)}) can tell {learner} about it")
+        if p.release < 1:
+            raise NetworkError(f"{owner}: {learner} knows no synapses that fail; leave release out")
+        if p.port in circuit.populations[p.post].neuron.loads:
+            raise NetworkError(f"{owner}: {learner} does not follow the load of {p.post!r} at its port {p.port!r}")
+    sources = {(0, *use.target) for use in uses.values()}
+    touched = sources.union(*(nx.descendants(timed, v) for v in sources))
+    carried = sorted(
+        (v for v in touched & telling if v[0]), key=lambda v: (v[0], list(circuit.populations).index(v[1]), v[2])
+    )
+    made = {(0, *v[1:]) for v in carried if v[0] == 1}
+    behind = made.union(outputs, *(nx.ancestors(wires, v) for v in made | outputs))
+    ports = tuple(sorted((n, f) for age, n, f in behind if age == 0 and f in circuit.populations[n].neuron.ports))
+    lasting = {v for v in sources if v in made.union(*(nx.ancestors(wires, end) for end in made))}
+    return Group(
+        names,
+        uses,
+        tuple(name for name in told if (0, name, told_of(circuit, name)[0]) in touched),
+        tuple(carried),
+        tuple(sorted(v for v in behind if v[0])),
+        ports,
+        tuple(name for name, p in circuit.projections.items() if p.phases is not None and p.tied is None),
+        tuple(sorted(v[1:] for v in lasting)),
+        {name: p.size for name, p in circuit.populations.items()},
+        wires,
+        {name: p.synapses for name, p in circuit.projections.items()},
+    )
+
+
+def told_of(circuit: Circuit, population: str) -> tuple[str, str]:
+    """A field of a population that is told, and the one with minus the derivative of the loss by it: a neuron that
+    integrates says what is owed to its ``v``, others what is owed to what arrives."""
+    neuron = circuit.populations[population].neuron
+    return ("v", "credit") if {"v", "credit"} <= set(neuron.init()) else ("drive", "error")
+
+
+def _wires(circuit: Circuit) -> nx.DiGraph:
+    """What follows from what within a tick, field by field; ``ways`` are ONE, ALL or projections."""
+    wires = nx.DiGraph()
+
+    def follows(source: Vertex, end: Vertex, way: str) -> None:
+        if not wires.has_edge(source, end):
+            wires.add_edge(source, end, ways=set())
+        wires.edges[source, end]["ways"].add(way)
+
+    for name, population in circuit.populations.items():
+        neuron = population.neuron
+        for stage in ("step", "respond"):
+            traced = trace_stage(neuron, stage)
+            for output, reads in zip(traced.outputs, dependencies(traced.jaxpr, traced.inputs), strict=True):
+                together = neuron.lateral is not None and output == "x" if stage == "step" else neuron.collective
+                for kind, _, field in (read.partition(".") for read in reads):
+                    if kind == "ports":
+                        source = (0, name, field)
+                    elif kind == "state":
+                        source = (int(stage == "step" or field in population.responses), name, field)
+                    else:
+                        continue
+                    follows(source, (0, name, output), ALL if together else ONE)
+    for name, p in circuit.projections.items():
+        follows((p.delay, p.pre, p.field), (0, p.post, p.port), name)
+    return wires
+
+
+class Ticked:
+    """A `Tick` of a group: see `rules.base`."""
+
+    def __init__(
+        self, network: "Network", group: Group, model: "Model", state: "State", moment: Mapping[str, Any],
+        phase: Phase | None, neurons: Mapping[str, Fields],
+    ) -> None:  # fmt: skip
+        """From ``state`` in a ``phase``; None: in one that was, of which ``moment`` says which projections lived.
+        ``moment``: the drive, the errors, what lived and what was linked; ``neurons``: after the present tick."""
+        self._network, self._group, self._model, self._state = network, group, model, state
+        self._moment, self._phase, self._neurons = moment, phase, neurons
+        self.copies: tuple[int, ...] = next(iter(neurons.values())).x.shape[:-1]
+        self.size = group.size
+        self.targets = {".".join(target): group.sizes[target[0]] for target in group.lasting}
+        self.into = {n: ".".join(use.target) for n, use in group.uses.items() if use.target in group.lasting}
+
+    @property
+    def told(self) -> Float[Array, "*copies outputs"]:
+        return jnp.concatenate([self._neurons[name].target for name in self._group.told], -1)
+
+    @property
+    def after(self) -> Vector:
+        return self._pulled[0][0]  # type: ignore[no-any-return]
+
+    @property
+    def seen(self) -> dict[str, Any]:
+        return {name: x for name, x in self._pulled[2].items() if name in self.into}
+
+    def pull(self, after: Vector | None = None, loss: bool = True) -> tuple[Vector, PerTarget]:
+        made, inputs = self._pulled[0]
+        said = {name: -self._moment["error"][name] if loss else jnp.zeros_like(z) for name, z in inputs.items()}
+        before, arrivals = self._pulled[1]((jnp.zeros_like(made) if after is None else after, said))
+        return before, arrivals
+
+    def push(self, before: Vector) -> Vector:
+        return self._pushed(before)  # type: ignore[no-any-return]
+
+    def push_arrivals(self, arrivals: PerTarget) -> Vector:
+        names, values = tuple(arrivals), tuple(arrivals.values())
+        moved: Vector = jax.jvp(functools.partial(self._of_arrivals, names), (self._silence(names),), (values,))[1]
+        return moved
+
+    def through(self, before: Float[Array, "*copies carried rest"]) -> Float[Array, "*copies carried rest"]:
+        made = self.jacobian()[..., : self._group.made, :] @ before
+        if self._group.made == self.size:
+            return made
+        return jnp.concatenate([made, (self._moment["linked"][..., None] * before)[..., self._group.moved, :]], -2)
+
+    def jacobian(self) -> Float[Array, "*copies carried carried"]:
+        return self._jacobian  # type: ignore[no-any-return]
+
+    def arrivals(self) -> dict[str, Float[Array, "*copies carried post"]]:
+        found = {}
+        for target, size in self.targets.items():
+            _, push = jax.linearize(functools.partial(self._of_arrivals, (target,)), self._silence((target,)))
+            found[target] = self._each_direction(lambda direction, push=push: push((direction,)), size)
+        return found
+
+    def outer(self, arrivals: Mapping[str, Any], seen: Mapping[str, Any]) -> Synaptic:
+        return {
+            name: self._outer(name, arrivals[target], seen[name])
+            for name, target in self.into.items()
+            if target in arrivals and name in seen
+        }
+
+    def rows(self, projection: str, values: Float[Array, "*axes post"]) -> Blocks:
+        return tuple(self._model.layouts[projection].post(values))
+
+    def zeros(self, *axes: int) -> Synaptic:
+        return {name: tuple(jnp.zeros((*axes, *w.shape), w.dtype) for w in self._carried(name)) for name in self.into}
+
+    def explicit(self, arrivals: PerTarget, seen: Mapping[str, Any] | None = None) -> Synaptic:
+        found: Synaptic = {}
+        seen = self._pulled[2] if seen is None else seen
+        for name, use in self._group.uses.items():
+            target = ".".join(use.target)
+            if target not in arrivals or name not in seen:
+                continue
+            u, x = arrivals[target], seen[name]
+            if self.copies and self._model.layouts[name].dense:
+                found[name] = (jnp.einsum("bi,bj->ij", u, x),)
+            else:
+                found[name] = self._outer(name, u, x)
+                if self.copies:
+                    found[name] = tuple(block.sum(0) for block in found[name])
+        return self.gathered(found)
+
+    def gathered(self, synaptic: Synaptic) -> Synaptic:
+        total = {name: jax.tree.map(jnp.zeros_like, self._state.synapses[name].w) for name in self._group.members}
+        for name, blocks in synaptic.items():
+            use = self._group.uses[name]
+            own = tuple(block.T for block in blocks) if use.transposed else blocks
+            total[use.owner] = jax.tree.map(lambda t, b: t + b / max(1, *self.copies, 1), total[use.owner], own)
+        return total
+
+    def signs(self, name: str, *shape: int) -> Array:
+        key = jax.random.fold_in(named_key(self._model.key, "+".join(self._group.members)), self._state.tick)
+        return jax.random.rademacher(named_key(key, name), shape, self.after.dtype)
+
+    def reach(self, target: str, ticks: int) -> np.ndarray:
+        return self._group.reached(tuple(target.split(".")), ticks)  # type: ignore[arg-type]
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that the tick followed from, but for the weights."""
+        kept = {vertex: self._read(vertex) for vertex in self._group.kept}
+        return {**self._moment, "kept": kept, "tick": self._state.tick}
+
+    def at(self, snapshot: Any) -> "Ticked":
+        state = dataclasses.replace(self._state, tick=snapshot["tick"])
+        state = _with(state, snapshot["kept"])
+        live = snapshot["live"]
+        scaled = {
+            name: dataclasses.replace(s, w=jax.tree.map(lambda w, name=name: live[name] * w, s.w))
+            for name, s in state.synapses.items()
+            if name in live
+        }
+        state = dataclasses.replace(state, synapses={**state.synapses, **scaled})
+        return Ticked(self._network, self._group, self._model, state, snapshot, None, self._neurons)
+
+    # What follows is not public
+
+    @functools.cached_property
+    def _start(self) -> Vector:
+        return self._joined([self._read(vertex) for vertex in self._group.carried])
+
+    @functools.cached_property
+    def _pulled(self) -> Any:
+        targets = dict.fromkeys(".".join(use.target) for use in self._group.uses.values())
+        silence = dict(zip(targets, self._silence(tuple(targets)), strict=True))
+        return jax.vjp(self._tick, self._start, silence, has_aux=True)
+
+    @functools.cached_property
+    def _pushed(self) -> Any:
+        return jax.linearize(lambda c: self._tick(c, {})[0][0], self._start)[1]
+
+    @functools.cached_property
+    def _jacobian(self) -> Any:
+        return self._each_direction(self._pushed, self.size)
+
+    def _tick(self, c: Vector, arrivals: PerTarget) -> tuple[Any, dict[str, Any]]:
+        """c after the tick and the net inputs of those that are told, from c before it and what arrives on top; and
+        what the projections that learn saw."""
+        group, network = self._group, self._network
+        c = self._start + self._moment["linked"] * (c - self._start)
+        state = _with(self._state, {vertex: c[..., place] for vertex, place in group.places.items()})
+        drive = {port: d + arrivals.get(".".join(port), 0.0) for port, d in self._moment["drive"].items()}
+        neurons = network.activity(self._model, state, drive, self._phase)
+        made = [neurons[population][name] for age, population, name in group.carried if age == 1]
+        inputs = {name: neurons[name][told_of(network.circuit, name)[0]] for name in group.told}
+        seen = {}
+        for name, use in group.uses.items():
+            projection = network.circuit.projections[name]
+            x = network.seen(projection, projection.field, state, neurons)
+            seen[name] = projection.gain * self._moment["live"].get(use.owner, 1.0) * x
+        return (self._joined([*made, c[..., group.moved]]), inputs), seen
+
+    def _of_arrivals(self, targets: tuple[str, ...], arrivals: tuple[Any, ...]) -> Vector:
+        return self._tick(self._start, dict(zip(targets, arrivals, strict=True)))[0][0]  # type: ignore[no-any-return]
+
+    def _silence(self, targets: tuple[str, ...]) -> tuple[Any, ...]:
+        return tuple(jnp.zeros_like(self._neurons[target.split(".")[0]].x) for target in targets)
+
+    def _each_direction(self, push: Any, size: int) -> Any:
+        """The matrix of a linear map of (*copies, size)."""
+        directions = jnp.eye(size, dtype=self._start.dtype)
+        if self.copies:
+            directions = jnp.broadcast_to(directions[:, None], (size, *self.copies, size))
+        return jnp.moveaxis(jax.vmap(push)(directions), 0, -1)
+
+    def _read(self, vertex: Vertex) -> Any:
+        age, population, name = vertex
+        if age == 1:
+            return self._state.neurons[population][name]
+        past = self._state.history[population][name]
+        return jax.lax.dynamic_index_in_dim(past, (self._state.tick - age) % past.shape[0], 0, keepdims=False)
+
+    def _joined(self, parts: list[Any]) -> Vector:
+        some = next(iter(self._neurons.values())).x
+        return jnp.concatenate([jnp.zeros((*self.copies, 0), some.dtype), *parts], -1)
+
+    def _outer(self, name: str, post: Any, pre: Any) -> Blocks:
+        layout = self._model.layouts[name]
+        made = []
+        for block, rows in zip(layout.blocks, layout.post(post), strict=True):
+            x = block.pre(pre)
+            made.append(block.mask(rows[..., :, None] * (x[..., None, :] if block.index is None else x)))
+        return tuple(made)
+
+    def _carried(self, name: str) -> Blocks:
+        return self._network.carried(self._network.circuit.projections[name], self._state)
+
+
+def _with(state: "State", values: Mapping[Vertex, Any]) -> "State":
+    """The state with other values of what is so many ticks ago."""
+    neurons, history = dict(state.neurons), dict(state.history)
+    for (age, population, name), value in values.items():
+        if age == 1:
+            neurons[population] = neurons[population].replace(**{name: value})
+        else:
+            past = history[population][name]
+            slot = (state.tick - age) % past.shape[0]
+            history[population] = history[population].replace(
+                **{name: jax.lax.dynamic_update_index_in_dim(past, value, slot, 0)}
+            )
+    return dataclasses.replace(state, neurons=neurons, history=history)
+
+
+# What the network's own step does with a group
+
+
+def begin(network: "Network", group: Group, model: "Model", state: "State") -> Memory:
+    """The memory at tick 0."""
+    rule, weights = _rule(group, model), {name: state.synapses[name].w for name in group.members}
+    copies = next(iter(state.neurons.values())).x.shape[:-1]
+    linked = jnp.ones((*copies, group.size))
+    moment = _moment(network, group, state.neurons, {}, linked, None)
+    past = rule.init(Ticked(network, group, model, state, moment, None, state.neurons))
+    zeros = jax.tree.map(jnp.zeros_like, weights)
+    return Memory(past, zeros, rule.optimiser(rule.eta).init(weights), linked)
+
+
+def unlinked(group: Group, memory: Memory, populations: bool | frozenset[str]) -> Memory:
+    """After these populations (True: all) were reset."""
+    others = np.zeros(group.size) if populations is True else group.reset(populations or frozenset())
+    return dataclasses.replace(memory, linked=memory.linked * others)
+
+
+def learn(
+    network: "Network", group: Group, model: "Model", state: "State", neurons: Mapping[str, Fields],
+    drive: Mapping[tuple[str, str], Any], phase: Phase, plastic: bool,
+) -> tuple[dict[str, Blocks], Memory]:  # fmt: skip
+    """The weights and the memory after a tick that went from ``state`` to ``neurons``."""
+    memory, rule = state.credit[group.name], _rule(group, model)
+    weights = {name: state.synapses[name].w for name in group.members}
+    moment = _moment(network, group, neurons, drive, memory.linked, phase)
+    tick = Ticked(network, group, model, state, moment, phase, neurons)
+    past, gradient, due = rule.follow(memory.past, tick, plastic and phase.plastic == "last")
+    gradient = jax.tree.map(jnp.add, memory.gradient, gradient)
+    linked = jnp.ones_like(memory.linked)
+
+    def apply() -> Any:
+        updates, optimiser = rule.optimiser(rule.eta).update(gradient, memory.optimiser, weights)
+        return optax.apply_updates(weights, updates), jax.tree.map(jnp.zeros_like, gradient), optimiser
+
+    def wait() -> Any:
+        return weights, gradient, memory.optimiser
+
+    new, left, optimiser = (apply() if due is True else jax.lax.cond(due, apply, wait)) if plastic else wait()
+    return new, Memory(past, left, optimiser, linked)
+
+
+def _moment(
+    network: "Network", group: Group, neurons: Mapping[str, Fields], drive: Mapping[tuple[str, str], Any],
+    linked: Any, phase: Phase | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Of a tick what the state does not tell."""
+    lives = {name: network.circuit.projections[name].phases for name in group.gated}
+    return {
+        "drive": {port: jnp.broadcast_to(drive.get(port, 0.0), neurons[port[0]].x.shape) for port in group.ports},
+        "error": {name: neurons[name][told_of(network.circuit, name)[1]] for name in group.told},
+        "live": {
+            name: jnp.asarray(phase is None or phase.name in (names or ()), float) for name, names in lives.items()
+        },
+        "linked": linked,
+    }
+
+
+def _rule(group: Group, model: "Model") -> NetworkRule:
+    return model.rules[group.name]  # type: ignore[return-value]
