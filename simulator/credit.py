@@ -405,7 +405,9 @@ class Ticked:
 
     @functools.cached_property
     def _jacobian(self) -> Any:
-        return self._each_direction(self._pushed, self.size)
+        _, pull = jax.vjp(lambda c: self._tick(c, {})[0][0], self._start)
+        rows = jax.vmap(lambda row: pull(row)[0])(self._directions(self.size))  # rows, as RTRL reads them
+        return jnp.moveaxis(rows, 0, -2)
 
     def _tick(self, c: Vector, arrivals: PerTarget) -> tuple[Any, dict[str, Any]]:
         """c after the tick and the net inputs of those that are told, from c before it and what arrives on top; and
@@ -432,10 +434,12 @@ class Ticked:
 
     def _each_direction(self, push: Any, size: int) -> Any:
         """The matrix of a linear map of (*copies, size)."""
-        directions = jnp.eye(size, dtype=self._start.dtype)
-        if self.copies:
-            directions = jnp.broadcast_to(directions[:, None], (size, *self.copies, size))
-        return jnp.moveaxis(jax.vmap(push)(directions), 0, -1)
+        return jnp.moveaxis(jax.vmap(push)(self._directions(size)), 0, -1)
+
+    def _directions(self, size: int) -> Any:
+        """The unit vectors, (size, *copies, size)."""
+        one = jnp.eye(size, dtype=self._start.dtype)
+        return jnp.broadcast_to(one[:, None], (size, *self.copies, size)) if self.copies else one
 
     def _read(self, vertex: Vertex) -> Any:
         age, population, name = vertex
