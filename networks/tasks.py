@@ -39,12 +39,12 @@ class Task:
     @property
     def inputs(self) -> int:
         """Channels of the input."""
-        return self.drive["input"].shape[-1]
+        return int(self.drive["input"].shape[-1])
 
     @property
     def outputs(self) -> int:
         """Numbers that the network is told."""
-        return self.drive["output.target"].shape[-1]
+        return int(self.drive["output.target"].shape[-1])
 
     @property
     def target(self) -> Float[np.ndarray, "time *batch n"]:
