@@ -199,7 +199,7 @@ def with_every_label(x: Any) -> Any:
     return nets.embed_labels(np.repeat(x[:, None], 10, 1), labels).reshape(-1, x.shape[-1])
 
 
-SETTLES = {"hold": True, "plastic": "last"}
+SETTLES: dict[str, Any] = {"hold": True, "plastic": "last"}
 
 
 # Hidden layers without a teacher
@@ -260,7 +260,7 @@ def likely(first: str, bias: str) -> Callable[[Mapping[str, Any], Any], Any]:
 
 
 NIGHT = (Phase("wake"), Phase("sleep", plastic="last"))
-DREAM = {"reset": True, **SETTLES}
+DREAM: dict[str, Any] = {"reset": True, **SETTLES}
 STRAIGHT = layered(0.3, "symmetric", nets.Bernoulli())
 ONE_BIT = nets.OneBitLargest(nets.Output(), lateral=nets.Softmax())
 

@@ -77,8 +77,11 @@ def run(
 def trained(method: Method, task: Task, size: Size, seed: int) -> dict[str, Any]:
     """The course of a method and what it costs."""
     net = method.network(task, size.hidden, wrapped(method.momentum, size.passes * task.updates(size.batch)))
-    teach = supervised if isinstance(method, Supervised) else unsupervised
-    return {"passes": size.passes, **costs(net, method), **teach(method, net, task, size, seed)}
+    if isinstance(method, Supervised):
+        found = supervised(method, net, task, size, seed)
+    else:
+        found = unsupervised(method, net, task, size, seed)
+    return {"passes": size.passes, **costs(net, method), **found}
 
 
 def costs(net: nx.MultiDiGraph, method: Method) -> dict[str, Any]:
