@@ -530,6 +530,8 @@ class _Script:
     def _signal(self, owner: str, name: str, post: _Group) -> str:
         if name in self._signals:
             return self._signals[name]
+        if name == "last":
+            return "1.0"  # there are no trials
         if name in COUNTERS:
             return f"(t_in_timesteps + {self.sim.tick})" if self.sim.tick else "t_in_timesteps"
         if name not in self.circuit.signals:
