@@ -86,7 +86,8 @@ NEURONS: dict[str, nets.Neuron] = {
     "Scaled": nets.Scaled(nets.Hidden(), 0.3), "Change": nets.Change(), "LogLikelihood": nets.LogLikelihood(),
     "PredictiveValue": nets.PredictiveValue(),
     "PredictiveError": nets.PredictiveError(2.0), "EnergyUnit": nets.EnergyUnit(), "GoodnessUnit": nets.GoodnessUnit(),
-    "Dendritic": nets.Dendritic(),
+    "Dendritic": nets.Dendritic(), "LeakyHidden": nets.LeakyHidden(), "LeakyOutput": nets.LeakyOutput(),
+    "SurrogateLIF": nets.SurrogateLIF(beta=0.1, refractory=0.002), "TDError": nets.TDError(),
 }  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def test_every_neuron_is_tried() -> None:
     known = {name for name in nets.__all__ if inspect.isclass(c := getattr(nets, name)) and issubclass(c, nets.Neuron)}
     bases = {"Neuron", "Spiking", "Stochastic", "NeuronWrapper"}
     random = {"Poisson", "Bernoulli", "BinomialCount", "PoissonCount", "Dropout", "OneBit", "OneBitLargest"}
-    random |= {"Perturbed", "Antithetic", "Gibbs", "Helmholtz"}
+    random |= {"Perturbed", "Antithetic", "Gibbs", "Helmholtz", "Kicked"}
     assert known - bases - random == set(NEURONS)
 
 
@@ -111,7 +112,8 @@ def test_neurons(name: str) -> None:
     low = 0.0 if spiking and name != "SpikeSource" else -1.0
     drive = {"source": scale * arrays(0, 400 if spiking else TICKS, 3, low=low)}
     if neuron.ports:
-        net.add_edge("source", "cell", port=neuron.ports[-1], weights=nets.Uniform(0.5, 1.0))
+        port = "drive" if spiking else neuron.ports[-1]
+        net.add_edge("source", "cell", port=port, weights=nets.Uniform(0.5, 1.0))
     net.add_edge("cell", "sink")
     if neuron.loads:
         net.add_edge("cell", "cell", port="lateral", delay=1)

@@ -227,10 +227,6 @@ def random(task: Task, hidden: int, learned: Learned) -> nx.MultiDiGraph:
     return two_layers(task, hidden, nets.Linear())
 
 
-def sanger(task: Task, hidden: int, learned: Learned) -> nx.MultiDiGraph:
-    return two_layers(task, hidden, nets.Linear(), rule=learned(rules.Sanger(eta=1e-3)), weights=nets.Normal(0.01))
-
-
 def restricted(persistent: bool) -> Make:
     def network(task: Task, hidden: int, learned: Learned) -> nx.MultiDiGraph:
         rule = learned(rules.ContrastiveDivergence(eta=0.05))
@@ -310,7 +306,6 @@ METHODS: dict[str, Method] = {
         momentum=0.0,
     ),
     "random features": Unsupervised(random, rectified),
-    "Sanger": Unsupervised(sanger, rectified),
     "competitive": Unsupervised(
         competing(rules.Competitive(eta=0.5), nets.Linear(lateral=nets.Ranked())), sharpened, length=True
     ),
