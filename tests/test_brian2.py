@@ -184,7 +184,7 @@ def test_rules(name: str) -> None:
             if port == "x_in" and name in TIMED:
                 values = np.where(values > 0.5, 1.0, 0.0)
             drive[f"{cell}.{port}"] = 60 * values if port == "v" else values
-    names = {field for group, field in reads if group == "signals"} - {"tick", "count"}
+    names = {field for group, field in reads if group == "signals"} - {"tick", "count", "last"}
     signals = {signal: arrays(99, TICKS) for signal in sorted(names)}
     if name in REFUSED:
         with pytest.raises(ExportError, match=REFUSED[name]):
