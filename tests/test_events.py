@@ -1,5 +1,6 @@
 """Between spiking neurons a tick looks only at the synapses of those that spiked; what it computes is the same."""
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -208,7 +209,7 @@ def test_gradients_equal_those_of_looking_everywhere() -> None:
         def loss(of_rules: Any, w: Any) -> Any:
             model = type(sim.model)(sim.model.neurons, of_rules, sim.model.layouts, sim.model.key)
             synapses = {EDGE: type(sim.state.synapses[EDGE])(w, sim.state.synapses[EDGE].syn)}
-            state = type(sim.state)(sim.state.tick, sim.state.trial, sim.state.neurons, synapses, sim.state.history)
+            state = dataclasses.replace(sim.state, synapses=synapses)
             for _ in range(4):
                 state = sim.step(model, state, {})
             weights = sum(jnp.sum(w**2) for w in state.synapses[EDGE].w)
