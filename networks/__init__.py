@@ -33,6 +33,7 @@ from .graph import (
     set_rule,
 )
 from .initialisers import FanIn, Fixed, Identity, Initialiser, Normal, Orthogonal, Uniform, UnitRows
+from .memory import Index, ReplayHidden, add_memory, add_replay
 from .neurons import (
     Competition,
     Constant,
@@ -51,7 +52,7 @@ from .neurons import (
 )
 from .perturbed import Antithetic, Change, LogLikelihood, Perturbed
 from .predictive_coding import PredictiveError, PredictiveValue, predictive_coding
-from .sources import gaussian, noisy, rows_of, spike_trains
+from .sources import gaussian, noisy, replay_drive, rows_of, spike_trains
 from .spiking import LIF, AdaptiveLIF, AdEx, ConductanceLIF, Izhikevich, Poisson, SpikeSource, Spiking
 from .stochastic import (
     Bernoulli,
@@ -108,6 +109,7 @@ __all__ = [
     "Helmholtz",
     "Hidden",
     "Identity",
+    "Index",
     "Initialiser",
     "Input",
     "Integrator",
@@ -142,6 +144,7 @@ __all__ = [
     "Rate",
     "ReceptiveFields",
     "Scaled",
+    "ReplayHidden",
     "ScaledSettling",
     "Settling",
     "Softmax",
@@ -159,6 +162,8 @@ __all__ = [
     "UnitRows",
     "add_feedback",
     "add_inverses",
+    "add_memory",
+    "add_replay",
     "block_model",
     "boltzmann_machine",
     "c_elegans",
@@ -182,6 +187,7 @@ __all__ = [
     "predictive_coding",
     "read_graph",
     "recurrent",
+    "replay_drive",
     "restricted_boltzmann_machine",
     "rows_of",
     "set_delays",

@@ -8,8 +8,8 @@
 The functions here make the third kind.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -81,7 +81,37 @@ class Steady(eqx.Module):
         return jnp.full(() if self.size is None else (self.size,), self.value, float)
 
 
-SOURCES = (Gaussian, RowsOf, NoisySource, SpikeTrains, Steady)
+class Written(eqx.Module):
+    """The next index cell at every tick."""
+
+    capacity: int = eqx.field(static=True)
+
+    def __call__(self, index: Any, key: Any) -> Float[Array, " capacity"]:
+        return jax.nn.one_hot(index % self.capacity, self.capacity)
+
+
+class Replayed(eqx.Module):
+    """Each of the events ``ago`` for two ticks, after every trial of so many ``ticks``."""
+
+    ago: Int[np.ndarray, " events"]
+    ticks: int = eqx.field(static=True)
+    capacity: int = eqx.field(static=True)
+
+    def __call__(self, index: Any, key: Any) -> Float[Array, " capacity"]:
+        ago = jnp.asarray(self.ago)
+        trial, tick = index // (2 * len(ago)), index % (2 * len(ago))
+        event = (trial + 1) * self.ticks - 1 - ago[tick // 2]
+        return jnp.where(event >= 0, jax.nn.one_hot(event % self.capacity, self.capacity), 0.0)
+
+
+class Alternating(eqx.Module):
+    """1 at every other tick, from the first."""
+
+    def __call__(self, index: Any, key: Any) -> Float[Array, "1"]:
+        return jnp.full(1, 1.0 - index % 2)
+
+
+SOURCES = (Gaussian, RowsOf, NoisySource, SpikeTrains, Steady, Written, Replayed, Alternating)
 
 
 def gaussian(factor: Float[np.ndarray, "n k"], batch: int | None = None) -> Source:
@@ -124,3 +154,30 @@ def spike_trains(
     starts, most = np.concatenate([[0], np.cumsum(counts)]), max(int(counts.max()), 1)
     filled = np.concatenate([ids[order], np.zeros(most, int)])
     return SpikeTrains(jnp.asarray(starts, jnp.int32), jnp.asarray(filled, jnp.int32), size, most)
+
+
+def replay_drive(
+    ticks: int,
+    capacity: int,
+    order: Literal["reverse", "forward"] | Sequence[int] = "reverse",
+    *,
+    depth: int | None = None,
+) -> dict[str, Any]:
+    """The drive that writes and replays the memory that `add_replay` makes, in trials of two phases.
+
+    In ``live``, of so many ``ticks``, each tick is an event and has the next of the index cells, round and round: a cell
+    is overwritten after ``capacity`` ticks. In ``replay`` the last ``depth`` events (those of the trial, as far as the
+    memory goes back) come again, two ticks each. ``order`` is ``"reverse"``, ``"forward"``, or numbers of events ago, 0
+    the last one: ``2 * len(order)`` ticks.
+    """
+    depth = min(ticks, capacity) if depth is None else depth
+    if isinstance(order, str):
+        ago = np.arange(depth) if order == "reverse" else np.arange(depth)[::-1]
+    else:
+        ago = np.asarray(order, int)
+    if not len(ago) or ago.min() < 0 or ago.max() >= capacity:
+        raise ValueError(f"events ago are from 0 to {capacity - 1}, what a memory of capacity={capacity} holds: {ago}")
+    return {
+        "index": {"live": Written(capacity), "replay": Replayed(ago, ticks, capacity)},
+        "recall": {"live": 0.0, "replay": Alternating()},
+    }

@@ -26,6 +26,7 @@ from .linsker1997 import LocalICA, laplace_score
 from .miconi2017 import Miconi2017, PerturbationTrace
 from .node_perturbation import NodePerturbation
 from .oja import Oja
+from .one_shot import OneShot
 from .predictive_coding import PredictiveCoding
 from .reinforce import Reinforce, ReinforceOptimal
 from .reverse_kf_rtrl import ReverseKFRTRL
@@ -119,6 +120,7 @@ __all__ = [
     "Noisy",
     "Normalised",
     "Oja",
+    "OneShot",
     "PerturbationTrace",
     "PredictiveCoding",
     "RFLOFeedback",

@@ -37,6 +37,8 @@ class LocalRule(eqx.Module):
     sharing: ClassVar[Literal["each", "mean"]] = "each"
     # Synaptic state that remembers what the post neuron did of late: where a phase resets the neuron it begins anew.
     transient: ClassVar[tuple[str, ...]] = ()
+    # Weights that are of one copy's own past: no batch can share them.
+    alone: ClassVar[bool] = False
 
     @abstractmethod
     def init(self) -> Fields:

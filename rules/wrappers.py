@@ -39,6 +39,10 @@ class Wrapper(LocalRule):
     def transient(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.rule.transient
 
+    @property
+    def alone(self) -> bool:  # type: ignore[override]
+        return self.rule.alone
+
     def init(self) -> Fields:
         return self.rule.init()
 

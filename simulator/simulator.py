@@ -333,6 +333,11 @@ class Simulator:
     def _match_batch(self, batch: int | None) -> None:
         if batch == self.batch:
             return
+        alone = [name for name in self.network.traced if self.network.local(self.model, name).alone]
+        if alone:
+            raise SimulationError(
+                f"a batch of {batch}, but what {alone[0]!r} learns is one copy's own past: give drive without a batch"
+            )
         if self.tick == 0:
             self._reset(batch)
             return
