@@ -1,25 +1,26 @@
 r"""An episodic memory made of populations and synapses, and what it is for: going through the past once more.
 
-(1)  The memory is an index: `Index` cells, one of which is active in a tick. Synapses from the populations remembered onto
-     the active cell take down what these do (`rules.OneShot`); through the same synapses the other way an active cell
-     puts them where they were.
-(2)  By content: what arrives at the cells, :math:`m = X c` with the patterns x that they hold as rows of X and a cue c,
+(1)  The memory is an index: `Index` cells, one of which is active in a tick. Synapses from the populations remembered
+     onto the active cell take down what these do (`rules.OneShot`); through the same synapses the other way an active
+     cell puts them where they were.
+(2)  By content: what arrives at the cells, :math:`m = X c` with the patterns that they hold as rows of X and a cue c,
      competes, and what the winners hold comes back, :math:`X^\top \mathrm{softmax}(\beta X c)`.
-(3)  Replay in reverse, with a network of units :math:`x_t = (1 - \alpha)\,x_{t-1} + \alpha f(W x_{t-1} + \dots)`. For
-     every event t of a trial, from the last to the first, two ticks: in the first its index cell puts the units to
-     :math:`x_{t-1}`; in the second, with input and target as they were, the units come to :math:`x_t` by themselves.
+(3)  Replay in reverse, of units :math:`x_t = (1 - \alpha)\,x_{t-1} + \alpha f(W x_{t-1} + \dots)`. For every event t of
+     a trial, from the last to the first, two ticks: in the first its index cell puts the units to :math:`x_{t-1}`; in
+     the second, with input and target as they were, the units come to :math:`x_t` by themselves.
 (4)  There errors come back late, from the output as ever, and from the event that went through just before:
 
      .. math::
-         c_t = V e_t + W^\top (s_{t+1} c_{t+1}) + (1 - \alpha)\,c_{t+1}, \qquad \Delta w_{ij} = \eta\, s_{t,i} c_{t,i}\,x_j
+         c_t = V e_t + W^\top (s_{t+1} c_{t+1}) + (1 - \alpha)\,c_{t+1}, \qquad
+         \Delta w_{ij} = \eta\, s_{t,i} c_{t,i}\,x_j
 
      Where the memory is perfect, V the transpose of the readout and changes are applied after the whole trial
-     (`rules.Accumulated`), this is backpropagation through time, by a rule of one synapse and in a network that keeps no
-     history. A memory of n events makes it that of a window of n ticks.
+     (`rules.Accumulated`), this is backpropagation through time, by a rule of one synapse and in a network that keeps
+     no history. A memory of n events makes it that of the last n ticks.
 
-Sources: Teyler & DiScenna, Behavioral Neuroscience 100:147-154 (1986), for (1); Ramsauer et al., International Conference
-on Learning Representations (2021), for (2); Lillicrap & Santoro, Current Opinion in Neurobiology 55:82-89 (2019), for the
-idea of (3) and (4).
+Sources: Teyler & DiScenna, Behavioral Neuroscience 100:147-154 (1986), for (1); Ramsauer et al., International
+Conference on Learning Representations (2021), for (2); Lillicrap & Santoro, Current Opinion in Neurobiology 55:82-89
+(2019), for the idea of (3) and (4).
 """
 
 import dataclasses
@@ -40,11 +41,11 @@ ENCODE, RELIVED = "encode", "learn"  # signals
 
 
 class Index(Neuron):
-    """A cell that stands for an event: active where driven, or by the ``match`` of what it holds with the cue, as far as
-    it is asked.
+    r"""A cell that stands for an event: active where driven, or by the ``match`` of what it holds with the cue, as far
+    as it is asked.
 
     .. math::
-        x_t = d_t + a_t m_{t-1}
+        x_t = d_t + a_t\,m_{t-1}
 
     The match m is made late, of what arrives at ``cue``, by ``contest``: modern Hopfield recall with `Softmax`, the k
     best with `KWinners`. So an answer takes a tick. What arrives at ``content`` is remembered and no part of the cue.
@@ -107,8 +108,8 @@ def add_memory(
     those in ``late`` are remembered as they were a tick ago. A synapse that brings something back transmits with
     the probability ``release``, drawn at every tick. ``contest`` is that of the `Index` cells.
 
-    Drive the cells as `replay_drive` does, or let them answer (``index.ask``). They learn while the signal ``encode`` is 1: a
-    phase sends it. There can be no batch.
+    Drive the cells as `replay_drive` does, or let them answer (drive ``index.ask``), a tick later. They learn while the
+    signal ``encode`` is 1: a phase sends it. There can be no batch.
 
     Raises `NetworkError` naming what is not there.
     """
@@ -137,16 +138,15 @@ def add_replay(
     *,
     feedback: Literal["symmetric", "random"] = "symmetric",
     release: float = 1.0,
-    contest: Competition | None = None,
 ) -> None:
     """What a `recurrent` network needs to learn from replay in place of a history, (3) and (4).
 
-    A memory of ``capacity`` events: the inputs, what the outputs are told, and what the hidden units were a tick before.
-    `LeakyHidden` populations become `ReplayHidden`. From each of them errors come back to those whose past it heard,
-    with a delay of two ticks, by the transpose of the weights between them (``feedback="symmetric"``) or by fixed random
-    weights; what comes back from the output is as it was. A unit ``recall`` clamps; a tick after it the unit ``relive``
-    sends the signal ``learn``, where every rule of the network learns, and nowhere else. ``release`` and ``contest``: see
-    `add_memory`.
+    A memory of ``capacity`` events: the inputs, what the outputs are told, and what the hidden units were a tick
+    before. `LeakyHidden` populations become `ReplayHidden`. From each of them errors come back to those whose past it
+    heard, with a delay of two ticks, by the transpose of the weights between them (``feedback="symmetric"``) or by
+    fixed random weights; what comes back from the output is as it was. A unit ``recall`` clamps; a tick after it the
+    unit ``relive`` sends the signal ``learn``, where every rule of the network learns, and nowhere else. Synapses that
+    bring the past back transmit with the probability ``release``.
 
     >>> net = recurrent((2, 16, 2), rules.Accumulated(rules.Delta(eta=0.1)))                    # doctest: +SKIP
     >>> add_replay(net, capacity=20)                                                            # doctest: +SKIP
@@ -171,7 +171,7 @@ def add_replay(
         if "target" in p.neuron.late and "error" in p.neuron.init():
             contents |= {f"{name}.{port}": port for port in p.neuron.late}
     contents |= dict.fromkeys(hidden, "recall")
-    add_memory(net, capacity, contents, late=hidden, release=release, contest=contest)
+    add_memory(net, capacity, contents, late=hidden, release=release)
     net.add_node("recall", neuron=Input(), size=1)
     net.add_node("relive", neuron=Input(), size=1)
     net.add_edge("recall", "relive", weights=1.0, delay=1)
@@ -182,10 +182,9 @@ def add_replay(
         net.add_edge(name, name, name=f"{name}, kept", field="kept", topology=OneToOne(), weights=1.0, **back)
     for name in rounds:
         p = circuit.projections[name]
-        if feedback == "symmetric":
-            way: dict[str, Any] = {"tied": name}
-        else:
-            way = {"weights": Normal(circuit.populations[p.pre].size ** -0.5)}
+        way = (
+            {"tied": name} if feedback == "symmetric" else {"weights": Normal(circuit.populations[p.pre].size ** -0.5)}
+        )
         net.add_edge(p.post, p.pre, name=f"{name}, back", field="error", **way, **back)
 
 
@@ -197,8 +196,8 @@ def _rounds(circuit: Circuit, hidden: Sequence[str]) -> list[str]:
         around = p.delay == 1 and p.field == "x" and {p.pre, p.post} <= set(hidden) and p.port not in neuron.late
         if p.delay and not around:
             raise NetworkError(
-                f"projection {name!r} has a delay of {p.delay} ticks: what is replayed is what LeakyHidden units send each "
-                "other with delay=1, and all else at once"
+                f"projection {name!r} has a delay of {p.delay} ticks: what is replayed is what LeakyHidden units send "
+                "each other with delay=1, and all else at once"
             )
         if around:
             rounds.append(name)

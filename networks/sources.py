@@ -165,10 +165,12 @@ def replay_drive(
 ) -> dict[str, Any]:
     """The drive that writes and replays the memory that `add_replay` makes, in trials of two phases.
 
-    In ``live``, of so many ``ticks``, each tick is an event and has the next of the index cells, round and round: a cell
-    is overwritten after ``capacity`` ticks. In ``replay`` the last ``depth`` events (those of the trial, as far as the
-    memory goes back) come again, two ticks each. ``order`` is ``"reverse"``, ``"forward"``, or numbers of events ago, 0
-    the last one: ``2 * len(order)`` ticks.
+    In ``live``, of so many ``ticks``, each tick is an event and has the next of the index cells, round and round: a
+    cell is overwritten after ``capacity`` ticks. In ``replay`` the last ``depth`` events (those of the trial, as far as
+    the memory goes back) come again, two ticks each. ``order`` is ``"reverse"``, ``"forward"``, or numbers of events
+    ago, 0 the last one: ``2 * len(order)`` ticks.
+
+    Raises ``ValueError`` for events that are forgotten.
     """
     depth = min(ticks, capacity) if depth is None else depth
     if isinstance(order, str):

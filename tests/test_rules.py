@@ -279,6 +279,15 @@ CASES = {
         post={"x": [1.0]},
         shows=(r"\eta x_{i}", r"- w_{ij} + x_{j}"),
     ),
+    # 2 - 0.5, -1 + 2
+    "OneShot": Case(
+        rules.OneShot(),
+        None,
+        (1.5, 1.0),
+        post={"x": [1.0]},
+        signals={"encode": 1.0},
+        shows=(r"\mathrm{encode}", r"- w_{ij} + x_{j}"),
+    ),
     # 0.1 * 0.5 * (2 - 3 * 0.5), 0.1 * 0.5 * (-1 + 3 * 2)
     "SoftHebb": Case(
         rules.SoftHebb(eta=0.1),
@@ -837,7 +846,8 @@ def test_shape_and_dtype_are_kept_and_nothing_is_compiled_twice(case: Case) -> N
         net.add_node("b", neuron=_relay(fields), size=3)
         net.add_edge("a", "b", rule=case.rule)
         sim = Simulator(net)
-        drive = {"a": np.full((5, 2, 4), 0.1), "b": np.full((5, 2, 3), 0.1)}
+        lead = (5,) if case.rule.alone else (5, 2)
+        drive = {"a": np.full((*lead, 4), 0.1), "b": np.full((*lead, 3), 0.1)}
         signals = {name: np.ones(5) for name in case.signals}
         jax.monitoring.register_event_duration_secs_listener(listen)
         try:
@@ -896,7 +906,7 @@ def test_sanger_depends_on_the_order_of_its_units(bench: Any) -> None:
 
 @EVERY_RULE
 def test_batch_update_is_the_mean_of_single_updates(bench: Any, case: Case) -> None:
-    if not case.linear:
+    if not case.linear or case.rule.alone:
         return
     n_pre, n_post, batch = 3, 2, 4
     rule = Free(case.rule)
@@ -925,7 +935,7 @@ def test_constraint_acts_after_the_batch_mean(bench: Any) -> None:
 @EVERY_RULE
 def test_dense_and_sparse_learn_the_same(bench: Any, case: Case) -> None:
     """On a batch, so that matrix products are held against the running sum."""
-    n_pre, n_post, batch = 4, 3, 3
+    n_pre, n_post, batch = 4, 3, None if case.rule.alone else 3
     everyone = nets.FromMatrix(sp.csr_array(np.ones((n_post, n_pre))))
     if case.ordered:
         with pytest.raises(NetworkError, match=r"'a->b'.*dense projection.*leave topology out"):

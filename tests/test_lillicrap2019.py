@@ -1,0 +1,47 @@
+"""Replay in place of backpropagation through time: the quick version, and what the numbers of the full run say."""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from engrax import cli
+
+
+@pytest.mark.slow
+def test_quick_version_is_equal_decays_and_recalls(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli.main, ["run", "lillicrap2019", "--quick", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "replay.png").stat().st_size > 10_000
+    assert (tmp_path / "door.png").stat().st_size > 10_000
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert max(metrics["equality"].values()) < 1e-12  # the tests' numbers have 64 bits
+    decayed(metrics["decay"])
+    door = metrics["long_delay"]
+    # 200 episodes at a rate of .01, of reward 10 in half of the first: the logit rises by .05 and then less an episode
+    assert min(door["recall, apples 5"]["last"]) > 0.9
+    assert np.mean(door["TD, apples 5"]["last"]) < 0.8
+
+
+def decayed(decay: Any) -> None:
+    perfect = np.mean(decay["capacity"]["20"])
+    assert perfect > 0.99999
+    assert np.mean(decay["capacity"]["4"]) < 0.99
+    assert np.mean(decay["noise"]["0.4"]) < 0.95
+    assert np.mean(decay["release"]["0.5"]) < 0.95
+    assert np.mean(decay["other"]["forward"]) < 0.95
+    assert np.mean(decay["other"]["random feedback"]) < 0.8
+
+
+def test_expected_numbers() -> None:
+    metrics = json.loads(resources.files("engrax.results.lillicrap2019").joinpath("expected.json").read_text())
+    assert max(metrics["equality"].values()) < 1e-5  # numbers of 32 bits
+    decayed(metrics["decay"])
+    door = metrics["long_delay"]
+    assert min(door["recall, apples 5"]["last"]) > 0.95  # of 10 replicas, each
+    assert min(door["recall, apples 20"]["last"]) > 0.95
+    assert 0.3 < np.mean(door["TD, apples 5"]["last"]) < 0.7

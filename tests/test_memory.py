@@ -1,0 +1,240 @@
+"""A memory of index cells, and learning from replay: against the exact gradient, and against theory of recall."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+
+from engrax import NetworkError, Phase, SimulationError, Simulator, networks as nets, rules
+
+TICKS = 6
+ROUNDING = 1e-12  # sums of some hundred float64 numbers of order 1, in another order
+
+
+def built(rule: Any, sizes: Any = (3, 5, 2), **given: Any) -> nx.MultiDiGraph:
+    hidden = nets.LeakyHidden(alpha=given.pop("alpha", 1.0), start=given.pop("start", 0.0))
+    return nets.recurrent(sizes, rule, hidden=hidden, **given)
+
+
+def drawn(sim: Simulator, seed: int = 0) -> dict[str, np.ndarray]:
+    """Weights of order 1, given to a simulator, in every projection of the network that is to learn."""
+    rng = np.random.default_rng(seed)
+    names = [name for name in sim.state.synapses if "index" not in name and "reca" not in name and "kept" not in name]
+    w = {name: rng.normal(size=sim.params[name].w.shape) * 0.6 for name in sorted(names)}
+    for name, values in w.items():
+        sim.set_weights(name, values)
+    return w
+
+
+def shown(trials: int, sizes: Any = (3, 5, 2), seed: int = 1) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(trials * TICKS, sizes[0])), rng.normal(size=(trials * TICKS, sizes[-1]))
+    return {"input": x, "output.target": y}
+
+
+def learned(sim: Simulator, names: Any) -> dict[str, np.ndarray]:
+    return {name: np.asarray(sim.params[name].w) for name in names}
+
+
+def by_replay(
+    net: nx.MultiDiGraph, drive: Mapping[str, Any], *, capacity: int = TICKS, order: Any = "reverse", **more: Any
+) -> dict[str, np.ndarray]:
+    """The weights after trials that are lived through and replayed."""
+    replayed = nets.replay_drive(TICKS, capacity, order)
+    ago = replayed["index"]["replay"].ago
+    live = Phase("live", TICKS, signals={"encode": 1.0}, reset=True)
+    replay = Phase("replay", 2 * len(ago), signals={"encode": 0.0}, reset=True)
+    sim = Simulator(net)
+    names = drawn(sim)
+    sim.run({**{name: {"live": rows} for name, rows in drive.items()}, **replayed, **more}, trial=[live, replay])
+    return learned(sim, names)
+
+
+def by_gradient(net: nx.MultiDiGraph, drive: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    sim = Simulator(net)
+    names = drawn(sim)
+    sim.run(drive, trial=Phase("live", TICKS, plastic="last", reset=True))
+    return learned(sim, names)
+
+
+def rule() -> Any:
+    return rules.Accumulated(rules.Delta(eta=0.1))
+
+
+def exact(window: int = TICKS) -> Any:
+    return rules.BPTT(eta=0.1, window=window)
+
+
+def cosine(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray]) -> float:
+    first, second = (np.concatenate([(w[name] - start[name]).ravel() for name in sorted(start)]) for w in (a, b))
+    return float(first @ second / np.linalg.norm(first) / np.linalg.norm(second))
+
+
+# Replay
+
+
+@pytest.mark.parametrize(
+    ("sizes", "alpha"),
+    [((3, 4, 5, 2), 0.4), *(pytest.param((3, 5, 2), alpha, marks=pytest.mark.slow) for alpha in (1.0, 0.4))],
+)
+def test_reverse_replay_is_backpropagation_through_time(sizes: Any, alpha: float) -> None:
+    drive = shown(2, sizes)  # two trials: the second from the weights after the first
+    net = built(rule(), sizes, alpha=alpha, start=0.1)
+    nets.add_replay(net, TICKS)
+    found = by_replay(net, drive)
+    expected = by_gradient(built(exact(), sizes, alpha=alpha, start=0.1, feedback=None), drive)
+    start = drawn(Simulator(built(None, sizes)))
+    for name, w in expected.items():
+        np.testing.assert_allclose(found[name], w, atol=ROUNDING, err_msg=name)
+        assert np.abs(w - start[name]).max() > 1e-2  # it learned something
+
+
+def test_reverse_replay_is_the_gradient_of_a_network_written_by_hand() -> None:
+    drive = shown(1)
+    net = built(rule())
+    nets.add_replay(net, TICKS)
+    start = drawn(Simulator(built(None)))
+
+    def loss(w: dict[str, Any]) -> Any:
+        h, total = jnp.zeros(5), 0.0
+        for x, y in zip(drive["input"], drive["output.target"], strict=True):
+            d = w["input->hidden"] @ x + w["hidden->hidden"] @ h + w["bias->hidden"][:, 0]
+            h = jnp.tanh(d)
+            total = total + ((w["hidden->output"] @ h + w["bias->output"][:, 0] - y) ** 2).sum() / 2
+        return total
+
+    gradient = jax.grad(loss)({name: jnp.asarray(w) for name, w in start.items()})
+    found = by_replay(net, drive)
+    for name, w in start.items():
+        np.testing.assert_allclose(found[name] - w, -0.1 * gradient[name], atol=ROUNDING, err_msg=name)
+
+
+def test_a_memory_of_few_events_is_truncated_backpropagation() -> None:
+    """Of a trial in which its last half counts, as that is all that comes again."""
+    drive = shown(1)
+    drive["output.mute"] = np.repeat([[1.0], [0.0]], TICKS // 2, 0).repeat(2, 1)
+    net = built(rule(), alpha=0.4)
+    nets.add_replay(net, TICKS // 2)
+    found = by_replay(net, drive, capacity=TICKS // 2)
+    expected = by_gradient(built(exact(TICKS // 2), alpha=0.4, feedback=None), drive)
+    whole = by_gradient(built(exact(), alpha=0.4, feedback=None), drive)
+    for name, w in expected.items():
+        np.testing.assert_allclose(found[name], w, atol=ROUNDING, err_msg=name)
+    assert np.abs(whole["hidden->hidden"] - expected["hidden->hidden"]).max() > 1e-2  # so it can tell them apart
+
+
+@pytest.mark.slow
+def test_forward_replay_random_feedback_and_a_poor_memory_are_not_the_gradient() -> None:
+    drive = shown(1)
+    expected = by_gradient(built(exact(), feedback=None), drive)
+    start = drawn(Simulator(built(None)))
+
+    def against(order: str = "reverse", recalled: float = 0.0, **given: Any) -> float:
+        net = built(rule())
+        nets.add_replay(net, TICKS, **given)
+        noise = {"hidden.recall": {"replay": nets.gaussian(recalled * np.eye(5))}}
+        return cosine(by_replay(net, drive, order=order, **noise), expected, start)
+
+    assert against() > 1 - ROUNDING
+    for worse in (
+        against("forward"), against(recalled=0.5), against(release=0.7), against(feedback="random")
+    ):  # fmt: skip
+        assert 0 < worse < 0.99
+
+
+def test_what_cannot_be_replayed_is_refused() -> None:
+    with pytest.raises(NetworkError, match=r"'output' leaks \(alpha=0.5\)"):
+        nets.add_replay(built(rule(), output=nets.LeakyOutput(alpha=0.5)), 3)
+    late = built(rule())
+    late.add_edge("hidden", "hidden", delay=2)
+    with pytest.raises(NetworkError, match=r"'hidden->hidden\[1\]' has a delay of 2 ticks"):
+        nets.add_replay(late, 3)
+    with pytest.raises(NetworkError, match="nothing is recurrent"):
+        nets.add_replay(nets.perceptron((3, 4, 2), rule()), 3)
+    for wrong in ([3], [-1], []):
+        with pytest.raises(ValueError, match="from 0 to 2"):
+            nets.replay_drive(5, 3, wrong)
+
+
+# The memory
+
+
+def remembering(capacity: int, contest: Any, size: int = 64) -> nx.MultiDiGraph:
+    """Keys, by which their values are found."""
+    net = nx.MultiDiGraph()
+    for name in ("key", "value"):
+        net.add_node(name, neuron=nets.Input(), size=size)
+    contents = {"key": "drive", "value": "drive"}
+    nets.add_memory(net, capacity, contents, cue={"key"}, phases={"answer"}, contest=contest)
+    return net
+
+
+def recalled(net: nx.MultiDiGraph, keys: Any, values: Any, capacity: int, cues: Any) -> np.ndarray:
+    """The index of the value most like what comes back for each cue, after all pairs were seen once."""
+    sim = Simulator(net)
+    once = Phase("store", len(keys), signals={"encode": 1.0})
+    asked, answer = (Phase(name, 1, plastic="never") for name in ("ask", "answer"))
+    written = nets.replay_drive(len(keys), capacity)["index"]["live"]
+    drive = {"key": keys, "value": values, "index": written}
+    sim.run({name: {"store": source} for name, source in drive.items()}, trial=[once, answer])
+    drive = {"key": {"ask": cues}, "index.ask": {"answer": 1.0}}
+    found = sim.run(drive, trial=[asked, answer], record={"value.x": 1})
+    return (found["value.x"][1::2] @ values.T).argmax(1)
+
+
+class Everyone(nets.Competition):
+    """No competition: what comes back is a sum over all, as from a Hebbian (linear) memory."""
+
+    def __call__(self, x: Any) -> Any:
+        return x
+
+
+def test_recall_by_content() -> None:
+    """256 random pairs in 64 dimensions: softmax finds all, also by keys with noise of half their length; of a linear
+    memory signal is 1 and crosstalk sums up to sqrt(255 / 64) = 2 in each of 255 others, projected: .756 of our own
+    independent simulation (sd of 256 trials .03; three of them)."""
+    rng = np.random.default_rng(0)
+    keys, values = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in rng.normal(size=(2, 256, 64)))
+    noisy = keys + 0.5 * rng.normal(size=keys.shape) / 8
+    hopfield = remembering(256, nets.Softmax(beta=32.0))
+    assert (recalled(hopfield, keys, values, 256, noisy) == np.arange(256)).all()
+    linear = recalled(remembering(256, Everyone()), keys, values, 256, keys) == np.arange(256)
+    assert abs(linear.mean() - 0.756) < 0.09
+    best = remembering(256, nets.KWinners(k=1))
+    assert (recalled(best, keys, values, 256, noisy) == np.arange(256)).all()
+
+
+def test_a_full_memory_forgets_the_oldest() -> None:
+    rng = np.random.default_rng(0)
+    keys, values = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in rng.normal(size=(2, 12, 64)))
+    found = recalled(remembering(8, nets.KWinners(k=1)), keys, values, 8, keys)
+    np.testing.assert_array_equal(found[4:], np.arange(4, 12))
+    assert not np.isin(found[:4], np.arange(4)).any()
+
+
+def test_a_memory_is_of_one_past_and_says_so() -> None:
+    net = remembering(8, None)
+    with pytest.raises(SimulationError, match=r"'key->index' learns is one copy's own past"):
+        Simulator(net).run({"key": np.zeros((4, 2, 64))}, signals={"encode": 1.0})
+    with pytest.raises(NetworkError, match="'input' is not remembered; contents: key"):
+        nets.add_memory(net, 8, {"key": "drive"}, name="other", cue={"input"})
+    with pytest.raises(NetworkError, match="no such population; populations: key, value"):
+        nets.add_memory(net, 8, {"keys": "drive"}, name="another")
+
+
+def test_the_drive_of_a_replay_goes_round_the_cells() -> None:
+    drive = nets.replay_drive(5, 4, depth=3)
+    active = [int(np.argmax(drive["index"]["live"](t, None))) for t in range(10)]
+    assert active == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+    again = [int(np.argmax(drive["index"]["replay"](t, None))) for t in range(12)]
+    assert again == [0, 0, 3, 3, 2, 2, 1, 1, 0, 0, 3, 3]  # events 4, 3, 2; then 9, 8, 7
+    assert [int(drive["recall"]["replay"](t, None)[0]) for t in range(4)] == [1, 0, 1, 0]
+    ahead = nets.replay_drive(5, 8, "forward")["index"]["replay"]
+    assert [int(np.argmax(ahead(t, None))) for t in range(0, 10, 2)] == [0, 1, 2, 3, 4]
+    chosen = nets.replay_drive(5, 8, [7, 0])["index"]["replay"]
+    assert float(chosen(0, None).sum()) == 0.0  # there was no such event yet
+    assert int(np.argmax(chosen(4, None))) == 2  # in the second trial: event 9 - 7
