@@ -181,11 +181,10 @@ def add_replay(
         net.add_edge("recall", name, weights=1.0, port="clamp")
         net.add_edge(name, name, name=f"{name}, kept", field="kept", topology=OneToOne(), weights=1.0, **back)
     for name in rounds:
-        p = circuit.projections[name]
-        way = (
-            {"tied": name} if feedback == "symmetric" else {"weights": Normal(circuit.populations[p.pre].size ** -0.5)}
-        )
-        net.add_edge(p.post, p.pre, name=f"{name}, back", field="error", **way, **back)
+        pre, post = circuit.projections[name].pre, circuit.projections[name].post
+        random = {"weights": Normal(circuit.populations[pre].size ** -0.5)}
+        way = {"tied": name} if feedback == "symmetric" else random
+        net.add_edge(post, pre, name=f"{name}, back", field="error", **way, **back)
 
 
 def _rounds(circuit: Circuit, hidden: Sequence[str]) -> list[str]:

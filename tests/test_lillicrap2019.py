@@ -28,13 +28,17 @@ def test_quick_version_is_equal_decays_and_recalls(tmp_path: Path) -> None:
 
 
 def decayed(decay: Any) -> None:
-    perfect = np.mean(decay["capacity"]["20"])
-    assert perfect > 0.99999
-    assert np.mean(decay["capacity"]["4"]) < 0.99
-    assert np.mean(decay["noise"]["0.4"]) < 0.95
-    assert np.mean(decay["release"]["0.5"]) < 0.95
-    assert np.mean(decay["other"]["forward"]) < 0.95
-    assert np.mean(decay["other"]["random feedback"]) < 0.8
+    """Means of a few networks, which differ by some .01 to .1 from one to the other."""
+    mean = {kind: {name: np.mean(found) for name, found in each.items()} for kind, each in decay.items()}
+    assert mean["capacity"]["20"] > 0.99999  # rounding, in 32 bits
+    assert mean["capacity"]["4"] < 0.9
+    assert 0.8 < mean["noise"]["0.4"] < 0.99
+    assert mean["release"]["0.5"] < 0.9
+    assert mean["other"]["forward"] < 0.99
+    assert mean["other"]["random feedback"] < 0.6
+    for kind, falling in (("capacity", False), ("noise", True), ("release", False)):
+        values = [mean[kind][level] for level in sorted(mean[kind], key=float, reverse=falling)]
+        assert values == sorted(values), kind
 
 
 def test_expected_numbers() -> None:
