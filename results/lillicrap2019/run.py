@@ -21,7 +21,9 @@ from .door import LEARNERS, key_and_door
 PARTS = ("equality", "decay", "learning", "long_delay")
 SIZES = (2, 24, 2)
 TICKS = 20  # of a trial whose gradient is taken
-WAIT = 10  # ticks between the two stimuli of the task that is learned
+WAIT = 18  # ticks between the two stimuli of the task that is learned, of 24 in all
+FADING = 0.8  # gain of the recurrent weights there: at first nothing is left of the first stimulus after the wait
+SHORT = 8  # ticks that truncated learners go back
 HIDDEN = ("input->hidden", "hidden->hidden", "bias->hidden")
 PLASTIC = (*HIDDEN, "hidden->output", "bias->output")
 
@@ -35,7 +37,7 @@ def run(
     quick: bool = False,
     parts: tuple[str, ...] = PARTS,
     seeds: int = 4,
-    trials: int = 1000,
+    trials: int = 1500,
     episodes: int = 2000,
     replicas: int = 10,
 ) -> dict[str, Any]:
@@ -73,9 +75,13 @@ def run(
 # Replay
 
 
-def network(rule: Any, *, alpha: float = 1.0, softmax: bool = False, feedback: Any = "symmetric") -> nx.MultiDiGraph:
-    output = nets.LeakyOutput(lateral=nets.Softmax() if softmax else None)
-    return nets.recurrent(SIZES, rule, hidden=nets.LeakyHidden(alpha=alpha), output=output, feedback=feedback)
+def network(rule: Any, *, alpha: float = 1.0, feedback: Any = "symmetric") -> nx.MultiDiGraph:
+    return nets.recurrent(SIZES, rule, hidden=nets.LeakyHidden(alpha=alpha), feedback=feedback)
+
+
+def classifier(rule: Any, feedback: Any = None) -> nx.MultiDiGraph:
+    output = nets.LeakyOutput(lateral=nets.Softmax())
+    return nets.recurrent(SIZES, rule, output=output, recurrent=nets.Orthogonal(FADING), feedback=feedback)
 
 
 def replayed(
@@ -146,13 +152,13 @@ def learning(seeds: range, trials: int) -> dict[str, list[list[float]]]:
     """The fraction of right answers in every tenth of the trials, by learner and seed: delayed match to sample."""
     task = nets.tasks.delayed_match(trials, delay=WAIT)
     ticks = task.ticks or trials
-    eta = 1e-3
+    eta = 3e-3
     plain = Phase("live", ticks, plastic="last", reset=True)
     conditions: dict[str, dict[str, Any]] = {
         "replay": {},
+        f"replay of the last {SHORT} ticks": {"capacity": SHORT},
+        "replay, recall with noise 0.05": {"noise": 0.05},
         "replay, random feedback": {"feedback": "random"},
-        "replay, recall with noise 0.2": {"noise": 0.2},
-        "replay of the last 8 ticks": {"capacity": 8},
         "forward replay": {"order": "forward"},
     }
 
@@ -164,13 +170,13 @@ def learning(seeds: range, trials: int) -> dict[str, list[list[float]]]:
         tenths = (last == answers[:, None])[: trials // 10 * 10].reshape(10, -1, len(seeds)).mean(1)
         return [[float(v) for v in row] for row in tenths.T]
 
-    bptt = rules.BPTT(eta=eta, window=ticks, optimiser=optax.adam)
-    found = {
-        "backpropagation through time": right(network(bptt, softmax=True, feedback=None), task.drive, plain, ticks)
-    }
+    found = {}
+    for name, window in {"backpropagation through time": ticks, f"the same, {SHORT} ticks": SHORT}.items():
+        net = classifier(rules.BPTT(eta=eta, window=window, optimiser=optax.adam))
+        found[name] = right(net, task.drive, plain, ticks)
     for name, given in conditions.items():
         feedback, capacity = given.pop("feedback", "symmetric"), given.pop("capacity", ticks)
-        net = network(rules.Adam(rules.Accumulated(rules.Delta(eta=1.0)), eta=eta), softmax=True, feedback=feedback)
+        net = classifier(rules.Adam(rules.Accumulated(rules.Delta(eta=1.0)), eta=eta), feedback)
         nets.add_replay(net, capacity, feedback=feedback)
         drive, trial = replayed(task.drive, ticks, capacity, **given)
         found[name] = right(net, drive, trial, ticks + 2 * capacity)
@@ -209,8 +215,8 @@ def replay_figure(path: Path, metrics: Mapping[str, Any]) -> None:
     }
     curves = metrics.get("learning")
     drawing, axes = plt.subplots(
-        1, 4 if curves else 3, figsize=(13 if curves else 9.5, 3.4), layout="constrained",
-        width_ratios=(1, 1, 1, 1.8) if curves else None,
+        1, 4 if curves else 3, figsize=(14 if curves else 9.5, 3.2), layout="constrained",
+        width_ratios=(1, 1, 1, 1.4) if curves else None,
     )  # fmt: skip
     perfect = metrics["decay"]["capacity"][str(TICKS)]
     for axis, (kind, label) in zip(axes, panels.items(), strict=False):
@@ -223,16 +229,18 @@ def replay_figure(path: Path, metrics: Mapping[str, Any]) -> None:
         axis.plot(x, y.mean(1), "o-", ms=4)
         for name, style in (("forward", ":"), ("random feedback", "--")):
             axis.axhline(np.mean(metrics["decay"]["other"][name]), color="0.4", lw=1, ls=style, label=name)
-        axis.set(xlabel=label, ylim=(-0.1, 1.05))
+        axis.set(xlabel=label, ylim=(0, 1.05))
     axes[0].set_ylabel("cosine with the gradient")
     axes[0].legend(frameon=False, fontsize=8, loc="lower right")
     if curves:
-        for name, found in curves.items():
+        for number, (name, found) in enumerate(curves.items()):
             tenths = np.mean(found, axis=0)
-            axes[3].plot(np.arange(0.05, 1, 0.1) * 100, tenths, label=name, lw=1.4)
+            exact = number < 2  # what replay of as many events lies on top of
+            style = {"color": f"C{number}", "lw": 5, "alpha": 0.3} if exact else {"color": f"C{number - 2}", "lw": 1.4}
+            axes[3].plot(np.arange(0.05, 1, 0.1) * 100, tenths, label=name, **style)
         axes[3].axhline(0.5, color="0.6", lw=0.8, ls="--")
         axes[3].set(xlabel="trials (%)", ylabel="right answers", ylim=(0.4, 1.02))
-        axes[3].legend(frameon=False, fontsize=8)
+        axes[3].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     _finish(drawing, axes, path)
 
 
