@@ -1,6 +1,7 @@
 """A memory of index cells, and learning from replay: against the exact gradient, and against theory of recall."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
+import engrax
 from engrax import NetworkError, Phase, SimulationError, Simulator, networks as nets, rules
 
 TICKS = 6
@@ -93,6 +95,7 @@ def test_reverse_replay_is_backpropagation_through_time(sizes: Any, alpha: float
         assert np.abs(w - start[name]).max() > 1e-2  # it learned something
 
 
+@pytest.mark.slow
 def test_reverse_replay_is_the_gradient_of_a_network_written_by_hand() -> None:
     drive = shown(1)
     net = built(rule())
@@ -158,6 +161,20 @@ def test_what_cannot_be_replayed_is_refused() -> None:
     for wrong in ([3], [-1], []):
         with pytest.raises(ValueError, match="from 0 to 2"):
             nets.replay_drive(5, 3, wrong)
+
+
+def test_a_replayed_run_runs_again(tmp_path: Path) -> None:
+    """Its drive is in the recording, and arrays of one content and two shapes keep theirs: zeros of (5,) and (5, 1)."""
+    net = built(rule())
+    nets.add_replay(net, 5)
+    live = Phase("live", TICKS, signals={"encode": 1.0}, reset=True)
+    replay = Phase("replay", 10, signals={"encode": 0.0}, reset=True)
+    drive = {name: {"live": rows} for name, rows in shown(1).items()}
+    sim = Simulator(net)
+    with sim.record(tmp_path / "run.h5", {"hidden.x": 1, "index.x": 1, "hidden->index.w": TICKS}):
+        sim.run({**drive, **nets.replay_drive(TICKS, 5)}, trial=[live, replay])
+    differences, compared = engrax.verify(tmp_path / "run.h5")
+    assert differences == [] and compared > 100
 
 
 # The memory
