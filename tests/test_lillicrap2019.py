@@ -49,9 +49,9 @@ def test_expected_numbers() -> None:
     assert min(door["recall, apples 5"]["last"]) > 0.95  # of 10 replicas, each
     assert min(door["recall, apples 20"]["last"]) > 0.95
     assert 0.3 < np.mean(door["TD, apples 5"]["last"]) < 0.7
-    last = {name: [each[-1] for each in found] for name, found in metrics["learning"].items()}  # 150 answers each
+    last = {name: [each[-1] for each in found] for name, found in metrics["learning"].items()}
     assert min(last["backpropagation through time"]) > 0.98
     assert min(last["replay"]) > 0.98
     for blind in ("the same, 8 ticks", "replay of the last 8 ticks", "forward replay"):
-        assert np.mean(last[blind]) < 0.6, blind  # chance, and a deviation of .02 for 600
+        assert np.mean(last[blind]) < 0.6, blind  # chance, with a deviation of .04: all see one set of 150
     assert sorted(last["replay, random feedback"])[1] > 0.95  # three of four
