@@ -38,7 +38,7 @@ class Actor(nets.Bernoulli):
 
     ports: ClassVar = ("drive", "recall", "clamp", "apical")
 
-    def step(self, ports: Fields, noise: Any) -> Fields:
+    def step(self, ports: Fields, noise: Any) -> Fields:  # type: ignore[override]
         now = super().step(ports, noise)
         x = now.x + ports.clamp * (ports.recall - now.x)
         return now.replace(x=x, score=x - now.p)

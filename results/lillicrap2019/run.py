@@ -236,8 +236,10 @@ def replay_figure(path: Path, metrics: Mapping[str, Any]) -> None:
         for number, (name, found) in enumerate(curves.items()):
             tenths = np.mean(found, axis=0)
             exact = number < 2  # what replay of as many events lies on top of
-            style = {"color": f"C{number}", "lw": 5, "alpha": 0.3} if exact else {"color": f"C{number - 2}", "lw": 1.4}
-            axes[3].plot(np.arange(0.05, 1, 0.1) * 100, tenths, label=name, **style)
+            look: dict[str, Any] = (
+                {"color": f"C{number}", "lw": 5, "alpha": 0.3} if exact else {"color": f"C{number - 2}", "lw": 1.4}
+            )
+            axes[3].plot(np.arange(0.05, 1, 0.1) * 100, tenths, label=name, **look)
         axes[3].axhline(0.5, color="0.6", lw=0.8, ls="--")
         axes[3].set(xlabel="trials (%)", ylabel="right answers", ylim=(0.4, 1.02))
         axes[3].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
