@@ -141,7 +141,7 @@ def figure(path: Path, metrics: Mapping[str, Any]) -> None:
         axes[0].barh(np.arange(len(names)) + number * height, errors, height, label=source.replace("_", "-"))
     axes[0].set_yticks(np.arange(len(names)) + 0.4 - 0.4 / len(metrics), names)
     axes[0].invert_yaxis()
-    axes[0].set(xscale="log", xlabel="test errors (%)")
+    axes[0].set(xlabel="test errors (%)")
     axes[0].legend(frameon=False)
     source, found = next(iter(metrics.items()))
     supervised = [name for name in names if len(found[name]["alignment"]) > 1]
@@ -159,11 +159,10 @@ def figure(path: Path, metrics: Mapping[str, Any]) -> None:
         ylim=(-0.3, 1.05),
     )
     axes[2].axhline(0, color="0.8", linewidth=0.8)
-    for axis in axes[:2]:
-        axis_ = axis.xaxis if axis is axes[0] else axis.yaxis
-        axis_.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis_.set_minor_formatter(NullFormatter())
-    axes[2].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes[1].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes[1].yaxis.set_minor_formatter(NullFormatter())
+    if supervised:
+        axes[2].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     drawing.tight_layout()
     drawing.savefig(path, dpi=150)
     plt.close(drawing)
