@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from engrax import cli
 
 
+@pytest.mark.slow
 def test_quick(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli.main, ["run", "bellec2020", "--quick", "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output

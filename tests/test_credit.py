@@ -340,7 +340,7 @@ def plain(rule: Any = None) -> nx.MultiDiGraph:
         ),
         (
             lambda: nets.add_feedback(plain(rules.Hebb()), kind="kolen_pollack"),
-            "projection 'hidden1->hidden2' learns by Hebb: kind='kolen_pollack' needs rules.Delta there",
+            "projection 'hidden1->hidden2' learns by Hebb: kind='kolen_pollack' needs rules.Delta or rules.RFLO there",
         ),
         (lambda: nets.add_inverses(plain()), "no population with a port 'above' feeds one with a field 'goal'"),
     ],

@@ -278,6 +278,7 @@ def test_what_is_around_a_mean_cannot_see_one_copy() -> None:
 # Reward
 
 
+@pytest.mark.slow
 def test_kicks_follow_the_gradient_of_the_reward_on_average() -> None:
     """4,000 trials side by side, against the gradient of the reward without kicks. They are small: what is left of
     higher order is some percent of a standard error."""
