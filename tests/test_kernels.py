@@ -1,5 +1,6 @@
 """Compiled kernels of large sparse projections compute what JAX does, and stand back where they cannot."""
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -194,7 +195,7 @@ def test_gradients_equal_those_of_xla() -> None:
             model = type(model)(model.neurons, rules_, model.layouts, model.key)
             edge = "cells->cells"
             synapses = {edge: type(state.synapses[edge])(weights, state.synapses[edge].syn)}
-            state = type(state)(state.tick, state.trial, state.neurons, synapses, state.history)
+            state = dataclasses.replace(state, synapses=synapses)
             for _ in range(3):
                 state = sim.step(model, state, {})
             return jnp.sum(state.neurons["cells"].x ** 2) + sum(jnp.sum(w**2) for w in state.synapses[edge].w)
