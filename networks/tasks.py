@@ -130,9 +130,7 @@ def mimic(
     for tick in range(ticks):
         h = (1 - alpha) * h + alpha * np.tanh(x[tick] @ w_in + h @ w_rec)
         y[tick] = h @ w_out
-    axes = tuple(range(y.ndim - 1))
-    floors = {"the mean": float(y.var(axes).sum() / 2), "the whole": 0.0}
-    return _told("mimic", x, y, None, "half squared error", floors)
+    return _told("mimic", x, y, None, "half squared error", _constant(y.reshape(-1, outputs)))
 
 
 def copy(

@@ -44,9 +44,14 @@ class Task:
     def epoch(
         self, rng: np.random.Generator, batch: int, told: tuple[str, ...] = ("output.target",)
     ) -> dict[str, np.ndarray]:
-        """Drive for an epoch: images, and at the ports ``told`` 1 for the class, 0 for the others."""
+        """Drive for an epoch, see `told_at`."""
         x, y = self.batches(rng, batch)
-        return {"input": x, **dict.fromkeys(told, np.eye(self.classes)[y])}
+        return told_at(x, y, self.classes, told)
+
+
+def told_at(x: np.ndarray, y: np.ndarray, classes: int, told: tuple[str, ...] = ("output.target",)) -> dict[str, Any]:
+    """Drive: images, and at the ports ``told`` 1 for the class, 0 for the others."""
+    return {"input": x, **dict.fromkeys(told, np.eye(classes)[y])}
 
 
 class Reader:

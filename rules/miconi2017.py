@@ -15,40 +15,43 @@ how far the potential is from its running mean: the cube keeps the short kick an
 Source: Miconi, eLife 6:e20899 (2017); (1) is that of Fiete & Seung, Physical Review Letters 97:048104 (2006).
 """
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 from ..networks.fields import Fields
 from .base import Rule
 
 
-class PerturbationTrace(Rule):
+class _AtTheEnd(Rule):
+    """(3) of any trace."""
+
+    transient: ClassVar = ("trace",)
+    eta: float = 0.01
+    rate: float = 0.05
+
+    def init(self) -> Fields:
+        return Fields(trace=0.0, baseline=0.0)
+
+    @abstractmethod
+    def tried(self, pre: Any, post: Any) -> Any:
+        """What a tick adds to the trace."""
+
+    def update(self, pre: Any, post: Any, syn: Any, signals: Any) -> Any:
+        trace = syn.trace + self.tried(pre, post)
+        better = signals.last * (signals.reward - syn.baseline)
+        after = Fields(trace=(1 - signals.last) * trace, baseline=syn.baseline + self.rate * better)
+        return self.eta * better * trace, after
+
+
+class PerturbationTrace(_AtTheEnd):
     """(1) and (3); ``rate`` is beta, per trial."""
 
-    transient: ClassVar = ("trace",)
-    eta: float = 0.01
-    rate: float = 0.05
-
-    def init(self) -> Fields:
-        return Fields(trace=0.0, baseline=0.0)
-
-    def update(self, pre: Any, post: Any, syn: Any, signals: Any) -> Any:
-        return _rewarded(self.eta, self.rate, syn.trace + post.score * pre.x, syn.baseline, signals)
+    def tried(self, pre: Any, post: Any) -> Any:
+        return post.score * pre.x
 
 
-class Miconi2017(Rule):
+class Miconi2017(_AtTheEnd):
     """(2) and (3); ``rate`` is beta, per trial."""
 
-    transient: ClassVar = ("trace",)
-    eta: float = 0.01
-    rate: float = 0.05
-
-    def init(self) -> Fields:
-        return Fields(trace=0.0, baseline=0.0)
-
-    def update(self, pre: Any, post: Any, syn: Any, signals: Any) -> Any:
-        return _rewarded(self.eta, self.rate, syn.trace + (post.deviation * pre.x) ** 3, syn.baseline, signals)
-
-
-def _rewarded(eta: Any, rate: Any, trace: Any, baseline: Any, signals: Any) -> Any:
-    better = signals.last * (signals.reward - baseline)
-    return eta * better * trace, Fields(trace=(1 - signals.last) * trace, baseline=baseline + rate * better)
+    def tried(self, pre: Any, post: Any) -> Any:
+        return (post.deviation * pre.x) ** 3

@@ -29,8 +29,7 @@ class RFLO(Rule):
         return Fields(trace=0.0)
 
     def update(self, pre: Any, post: Any, syn: Any) -> Any:
-        trace = post.keep * syn.trace + post.slope * pre.x
-        return self.eta * post.credit * trace, Fields(trace=trace)
+        return _traced(self.eta, post, pre, syn)
 
 
 class RFLOFeedback(Rule):
@@ -43,5 +42,10 @@ class RFLOFeedback(Rule):
         return Fields(trace=0.0)
 
     def update(self, pre: Any, post: Any, syn: Any) -> Any:
-        trace = pre.keep * syn.trace + pre.slope * post.x
-        return self.eta * pre.credit * trace, Fields(trace=trace)
+        return _traced(self.eta, pre, post, syn)
+
+
+def _traced(eta: Any, neuron: Any, heard: Any, syn: Any) -> Any:
+    """Of the end of the synapse to which credit comes back, and the one that it heard."""
+    trace = neuron.keep * syn.trace + neuron.slope * heard.x
+    return eta * neuron.credit * trace, Fields(trace=trace)

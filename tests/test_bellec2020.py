@@ -4,6 +4,7 @@ import json
 from importlib import resources
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from engrax import cli

@@ -88,6 +88,7 @@ NEURONS: dict[str, nets.Neuron] = {
     "PredictiveError": nets.PredictiveError(2.0), "EnergyUnit": nets.EnergyUnit(), "GoodnessUnit": nets.GoodnessUnit(),
     "Dendritic": nets.Dendritic(), "LeakyHidden": nets.LeakyHidden(), "LeakyOutput": nets.LeakyOutput(),
     "SurrogateLIF": nets.SurrogateLIF(beta=0.1, refractory=0.002), "TDError": nets.TDError(),
+    "ReplayHidden": nets.ReplayHidden(),
 }  # fmt: skip
 
 
@@ -96,7 +97,8 @@ def test_every_neuron_is_tried() -> None:
     bases = {"Neuron", "Spiking", "Stochastic", "NeuronWrapper"}
     random = {"Poisson", "Bernoulli", "BinomialCount", "PoissonCount", "Dropout", "OneBit", "OneBitLargest"}
     random |= {"Perturbed", "Antithetic", "Gibbs", "Helmholtz", "Kicked"}
-    assert known - bases - random == set(NEURONS)
+    refused = {"Index"}  # looks at the whole population
+    assert known - bases - random - refused == set(NEURONS)
 
 
 @pytest.mark.parametrize("name", NEURONS)
@@ -139,9 +141,10 @@ def test_random_units_are_as_random_there() -> None:
     net.nodes["cell"]["neuron"] = nets.BinomialCount()
     with pytest.raises(ExportError, match=r"'cell' \(BinomialCount\) computes with an array, which Brian2 cannot"):
         to_brian2(net, {"source": drive})
-    net.nodes["cell"]["neuron"] = nets.OneBitLargest(nets.Hidden())
-    with pytest.raises(ExportError, match=r"OneBitLargest looks at the whole population"):
-        to_brian2(net, {"source": drive})
+    for neuron in (nets.OneBitLargest(nets.Hidden()), nets.Index()):
+        net.nodes["cell"]["neuron"] = neuron
+        with pytest.raises(ExportError, match=rf"{type(neuron).__name__} looks at the whole population"):
+            to_brian2(net, {"source": drive})
 
 
 MADE: dict[str, Any] = {

@@ -10,7 +10,9 @@ import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
 
-from engrax import Phase, SimulationError, Simulator, networks as nets, rules
+from engrax import Phase, Simulator, networks as nets, rules
+
+from ..choices import check
 
 PARTS = ("pattern", "maze")
 DT = 1e-3  # seconds
@@ -36,9 +38,7 @@ def run(
     batches of ``batch`` trials with adaptive neurons, until the error is below .07, and ``without`` batches without
     adaptation. Feedback is random. ``quick``: few and short ones.
     """
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown:
-        raise SimulationError(f"no part {unknown[0]!r}; there are: {', '.join(PARTS)}")
+    check("part", parts, PARTS)
     if quick:
         iterations, mazes, without, batch = min(iterations, 60), min(mazes, 3), min(without, 1), min(batch, 4)
     metrics: dict[str, Any] = {}

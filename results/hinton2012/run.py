@@ -14,8 +14,9 @@ import networkx as nx
 import numpy as np
 from matplotlib.ticker import StrMethodFormatter
 
-from engrax import SimulationError, Simulator, networks as nets, rules
+from engrax import Simulator, networks as nets, rules
 
+from ..choices import check
 from ..classification import Reader, Task, add_reward, epochs
 
 PARTS = ("table", "sizes", "full")
@@ -93,10 +94,8 @@ def run(
     units; ``full``, the same four on all of MNIST. ``quick`` takes scikit-learn's small digits, which need no download,
     small layers and few epochs.
     """
-    for kind, given, known in (("part", parts, PARTS), ("method", methods, tuple(METHODS))):
-        unknown = [name for name in given if name not in known]
-        if unknown:
-            raise SimulationError(f"no {kind} {unknown[0]!r}; there are: {', '.join(known)}")
+    check("part", parts, PARTS)
+    check("method", methods, METHODS)
     if quick:
         parts, seeds, passes, hidden = ("table",), 1, min(passes, 12), (60, 60)
         task = Task.of(nets.digits())

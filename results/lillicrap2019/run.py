@@ -14,8 +14,9 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
-from engrax import Phase, SimulationError, networks as nets, rules, sweep
+from engrax import Phase, networks as nets, rules, sweep
 
+from ..choices import check
 from .door import LEARNERS, key_and_door
 
 PARTS = ("equality", "decay", "learning", "long_delay")
@@ -46,9 +47,7 @@ def run(
     ``seeds`` networks are compared and learn, for so many ``trials``; so many ``replicas`` of the agent live for
     ``episodes``. ``quick``: two seeds, few conditions, no learning, 200 episodes of three replicas.
     """
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown:
-        raise SimulationError(f"no part {unknown[0]!r}; parts: {', '.join(PARTS)}")
+    check("part", parts, PARTS, "parts")
     if quick:
         seeds, episodes, replicas = min(seeds, 2), min(episodes, 200), min(replicas, 3)
         parts = tuple(part for part in parts if part != "learning")

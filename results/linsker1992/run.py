@@ -14,8 +14,9 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
-from engrax import SimulationError, Simulator, networks as nets, rules, sweep
+from engrax import Simulator, networks as nets, rules, sweep
 
+from ..choices import check
 from . import figures, theory
 from .circuit import Constraint, add_layer, trial
 
@@ -52,9 +53,7 @@ def run(
     ``n_outputs`` units, white noise filtered over ``filter_width`` inputs as signal and every ``noise_variance``;
     photographs are cut into ``patch`` x ``patch`` pixels for ``units`` units.
     """
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown:
-        raise SimulationError(f"no part {unknown[0]!r}; parts: {', '.join(PARTS)}")
+    check("part", parts, PARTS, "parts")
     if quick:
         levels = noise_variance if len(noise_variance) < 3 else (0.1, 1.0)
         ring = Ring(n_inputs, n_outputs, filter_width, tuple(levels), 1, min(trials, 12_000), seed)

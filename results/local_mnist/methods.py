@@ -12,7 +12,7 @@ import numpy as np
 
 from engrax import Phase, networks as nets, rules
 
-from ..classification import Task, add_reward
+from ..classification import Task, add_reward, told_at
 
 Learned = Callable[[rules.LocalRule], rules.LocalRule]  # what is put around a rule: momentum, a schedule
 Make = Callable[[Task, int, Learned], nx.MultiDiGraph]  # from the number of hidden units
@@ -46,7 +46,7 @@ class Asked:
 
 def told(x: Any, y: Any, hidden: int, rng: np.random.Generator) -> Drive:
     """Images (updates, batch, pixels), and their classes at the output."""
-    return {"input": x, "output.target": np.eye(10, dtype=np.float32)[y]}
+    return told_at(x, y, 10)
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,7 @@ def rewarded(rule: rules.LocalRule, hidden: nets.Neuron, *, change: bool = True,
 
 
 def told_critic(x: Any, y: Any, hidden: int, rng: np.random.Generator) -> Drive:
-    drive = told(x, y, hidden, rng)
-    return {**drive, "critic.target": drive["output.target"]}
+    return told_at(x, y, 10, ("output.target", "critic.target"))
 
 
 def by_turns(signal: str) -> tuple[Phase, ...]:
@@ -205,7 +204,7 @@ SETTLES: dict[str, Any] = {"hold": True, "plastic": "last"}
 # Hidden layers without a teacher
 
 
-def competing(rule: rules.LocalRule, neuron: nets.Neuron, bias: rules.LocalRule | None = None) -> Make:
+def competing(rule: rules.LocalRule, neuron: nets.Neuron) -> Make:
     """Units that start as images of length 1 and compete."""
 
     def network(task: Task, hidden: int, learned: Learned) -> nx.MultiDiGraph:

@@ -17,8 +17,9 @@ import networkx as nx
 import numpy as np
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-from engrax import Phase, SimulationError, Simulator, locality, networks as nets, rules
+from engrax import Phase, Simulator, locality, networks as nets, rules
 
+from ..choices import check
 from ..classification import Reader, Task, epochs
 from .methods import METHODS, Method, Supervised, Unsupervised, log_odds
 
@@ -57,10 +58,8 @@ def run(
     """
     if quick:
         data, hidden, passes, batch = ("digits",), 100, 5, 20
-    for kind, given, known in (("data", data, tuple(DATA)), ("method", methods, tuple(METHODS))):
-        unknown = [name for name in given if name not in known]
-        if unknown:
-            raise SimulationError(f"no {kind} {unknown[0]!r}; there are: {', '.join(known)}")
+    check("data", data, DATA)
+    check("method", methods, METHODS)
     metrics: dict[str, Any] = {}
     for source in data:
         task = Task.of(DATA[source]())
@@ -97,9 +96,8 @@ def costs(net: nx.MultiDiGraph, method: Method) -> dict[str, Any]:
         operations += phase.ticks * sum(synapses[name] for name in alive)
         operations += learning * sum(synapses[name] for name in network.learned(phase))
     audits = [locality(data["rule"]) for *_, data in net.edges(data=True) if data.get("rule") is not None]
-    hidden = sim.network.circuit.projections[method.first].post
-    neuron = net.nodes[hidden]["neuron"]
-    competes = neuron.lateral is not None or neuron.collective
+    hidden = network.circuit.projections[method.first].post
+    competes = locality(net.nodes[hidden]["neuron"]).level == "population"
     levels = [audit.level for audit in audits] + ["population"] * competes
     tied = [p for p in network.circuit.projections.values() if p.tied is not None]
     return {
@@ -230,9 +228,7 @@ def unsupervised(method: Unsupervised, net: nx.MultiDiGraph, task: Task, size: S
         return log_odds(features(w, x) @ v.T + b[:, 0], jnp.eye(task.classes)[y])
 
     bare = Simulator(method.network(task, size.hidden, lambda rule: rule), seed=seed)
-    taken_over(bare, sim)
-    bare.run({method.at: x[None]}, trial=method.trial)
-    moved = np.asarray(bare.params[method.first].w) - np.asarray(sim.params[method.first].w)
+    moved = update(bare, sim, method, {method.at: x[None]})
     return {
         "test": course[size.passes],
         "seconds": seconds,
@@ -267,14 +263,11 @@ class Answers:
     def alignment(self, learner: Simulator) -> float:
         """The cosine between what the rule would do to the first weights now, from one batch, and minus the gradient
         of the loss on that batch, through all that the network does until it answers."""
-        first = self.method.first
         for _ in range(BEFORE):
-            taken_over(self.bare, learner)
             drive = self.method.drive(self.x[None], self.y[None], self.hidden, np.random.default_rng(0))
-            self.bare.run(drive, trial=self.method.trial)
-        moved = np.asarray(self.bare.params[first].w) - np.asarray(learner.params[first].w)
+            moved = update(self.bare, learner, self.method, drive)
         weights = learner.network.weights(learner.model, learner.state)
-        return cosine(moved, -np.asarray(self._gradient(weights.pop(first), weights)))
+        return cosine(moved, -np.asarray(self._gradient(weights.pop(self.method.first), weights)))
 
     def _loss(self, w: Any, others: Mapping[str, Any]) -> Any:
         sim, asked = self.reader.sim, self.method.asked
@@ -287,10 +280,13 @@ class Answers:
         return asked.loss(asked.scores(state.neurons[population][field]), self.target)
 
 
-def taken_over(sim: Simulator, learner: Simulator) -> None:
-    """The learner's weights."""
+def update(sim: Simulator, learner: Simulator, method: Method, drive: Mapping[str, Any]) -> np.ndarray:
+    """What one trial does to the first weights, from the learner's."""
     for name in sim.state.synapses:
         sim.set_weights(name, learner.params[name].w)
+    sim.run(drive, trial=method.trial)
+    moved: np.ndarray = np.asarray(sim.params[method.first].w) - np.asarray(learner.params[method.first].w)
+    return moved
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
