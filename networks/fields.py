@@ -5,6 +5,8 @@ from inspect import Parameter, signature
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -96,3 +98,17 @@ def named_arguments(function: Callable[..., Any], available: tuple[str, ...], ow
             f"{owner} names the argument {unknown[0]!r}, which does not exist; it may name: {', '.join(available)}"
         )
     return names
+
+
+def floats(values: Any, dtype: Any = float) -> Any:
+    """As an array of JAX, for which nothing is compiled: that would be once for every shape."""
+    if isinstance(values, jax.Array):
+        return jnp.asarray(values, dtype)
+    return jax.device_put(np.array(values, jax.dtypes.canonicalize_dtype(dtype)))  # a copy: it may be shared from here
+
+
+def spread(value: Any, shape: tuple[int, ...], dtype: Any = float) -> Any:
+    """An array of one value; of a number, as `floats`."""
+    if isinstance(value, jax.core.Tracer):
+        return jnp.broadcast_to(jnp.asarray(value, dtype), shape)
+    return floats(np.broadcast_to(np.asarray(value), shape), dtype)

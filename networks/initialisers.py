@@ -1,11 +1,18 @@
 """Initial weights: functions of a random key, the number of synapses and the fan-in."""
 
+import functools
+import math
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+
+SMALL = 4096  # numbers
 
 
 class Initialiser(eqx.Module):
@@ -23,7 +30,7 @@ class Normal(Initialiser):
     mean: float = 0.0
 
     def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
-        return self.mean + self.scale * jax.random.normal(key, shape)
+        return self.mean + self.scale * drawn(jax.random.normal, key, shape)
 
 
 class Uniform(Initialiser):
@@ -33,7 +40,7 @@ class Uniform(Initialiser):
     high: float = 1.0
 
     def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
-        return jax.random.uniform(key, shape, minval=self.low, maxval=self.high)
+        return drawn(functools.partial(jax.random.uniform, minval=self.low, maxval=self.high), key, shape)
 
 
 class FanIn(Initialiser):
@@ -43,7 +50,8 @@ class FanIn(Initialiser):
     gain: float = 1.0
 
     def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
-        return self.gain / jnp.sqrt(max(fan_in, 1)) * jax.random.normal(key, shape)
+        w = drawn(jax.random.normal, key, shape)
+        return self.gain / np.sqrt(np.asarray(max(fan_in, 1), w.dtype)) * w
 
 
 class UnitRows(Initialiser):
@@ -58,7 +66,7 @@ class UnitRows(Initialiser):
     def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
         if len(shape) != 2:
             raise ValueError("UnitRows needs a dense projection; use FanIn for a sparse one")
-        w = jax.random.uniform(key, shape) if self.positive else jax.random.normal(key, shape)
+        w = drawn(jax.random.uniform if self.positive else jax.random.normal, key, shape)
         lengths: Array = jnp.linalg.norm(w, ord=self.order, axis=1, keepdims=True)
         return w / lengths
 
@@ -71,7 +79,8 @@ class Orthogonal(Initialiser):
     def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
         if len(shape) != 2:
             raise ValueError("Orthogonal needs a dense projection; use FanIn for a sparse one")
-        square: Array = jax.random.orthogonal(key, max(shape))
+        q, r = jnp.linalg.qr(drawn(jax.random.normal, key, (max(shape), max(shape))))
+        square = np.asarray(q) * np.sign(np.diagonal(r))  # unique, and so uniform: Mezzadri (2007)
         return self.gain * square[: shape[0], : shape[1]]
 
 
@@ -91,3 +100,12 @@ class Fixed(Initialiser):
 
     def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
         return jnp.full(shape, self.value)
+
+
+def drawn(sample: Callable[[Any, tuple[int, ...]], Any], key: PRNGKeyArray, shape: tuple[int, ...]) -> Any:
+    """``sample(key, shape)``. A number drawn depends on its place and not on how many there are, so a small array is
+    the beginning of a larger one, and networks of all small sizes share what is compiled."""
+    count = math.prod(shape)
+    if count > SMALL:
+        return sample(key, shape)
+    return np.asarray(sample(key, (SMALL,)))[:count].reshape(shape)

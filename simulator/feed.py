@@ -13,6 +13,7 @@ import numpy as np
 
 from .errors import SimulationError
 from .network import COUNTERS
+from .networks.fields import floats
 from .networks.graph import Circuit
 from .networks.sources import Steady
 from .program import Inputs, Target
@@ -155,7 +156,7 @@ class Feed:
                 part[target] = np.asarray(drawn, float)
             split = self.trials and not phase.hold
             rows[phase.name] = {
-                target: jnp.asarray(array.reshape(units, per, *array.shape[1:]) if split else array, float)
+                target: floats(array.reshape(units, per, *array.shape[1:]) if split else array)
                 for target, array in part.items()
             }
         self.position += units

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 
 from . import kernels, loops
-from .networks.fields import Fields
+from .networks.fields import Fields, floats
 
 Blocks = tuple[Float[Array, "rows width"], ...]
 
@@ -127,7 +127,7 @@ class Layout(eqx.Module):
     def pack(self, values: np.ndarray) -> Blocks:
         """The user's array, (..., post, pre) if dense or (..., synapses) in row order if sparse, as blocks."""
         if self.dense:
-            return (jnp.asarray(values, float),)
+            return (floats(values),)
         values = np.asarray(values)
         return tuple(jnp.array(np.where(places < 0, 0, values[..., places]), float) for places in self._places())
 

@@ -20,7 +20,7 @@ from .dynamics import trace_stage
 from .events import constrain
 from .keys import named_key
 from .layout import Blocks, EventLayout, Layout, make_layout
-from .networks.fields import Fields, named_arguments, parameters
+from .networks.fields import Fields, named_arguments, parameters, spread
 from .networks.graph import Circuit, NetworkError, Population, Projection
 from .networks.initialisers import Initialiser
 from .networks.neurons import Neuron, Stage, arrivals
@@ -96,7 +96,7 @@ class Network:
             start = dict(model.neurons[name].init().items())
             start |= dict.fromkeys(arrivals(model.neurons[name], "respond"), 0.0)
             shape = (*lead, population.size)
-            neurons[name] = Fields({k: jnp.broadcast_to(jnp.asarray(v, float), shape) for k, v in start.items()})
+            neurons[name] = Fields({k: spread(v, shape) for k, v in start.items()})
         synapses = {
             name: Synapses(
                 weights[name],
@@ -503,8 +503,8 @@ def _check_neuron(population: Population, dt: float) -> None:
     for name, noise in (("noise", neuron.noise), ("late_noise", neuron.late_noise)):
         if noise not in (None, "uniform", "normal"):
             raise NetworkError(f"{owner}: {name}={noise!r} must be 'uniform', 'normal' or None")
-    state = start.map(lambda v: jnp.broadcast_to(jnp.asarray(v, float), (population.size,)))
-    ports = Fields(dict.fromkeys(arrivals(neuron, "step"), jnp.zeros(population.size)))
+    state = start.map(lambda v: spread(v, (population.size,)))
+    ports = Fields(dict.fromkeys(arrivals(neuron, "step"), spread(0.0, (population.size,))))
     try:
         new = jax.eval_shape(lambda: _stage_all(neuron, "step", state, ports, jnp.zeros(population.size), dt))
     except (TypeError, AttributeError, jax.errors.JAXTypeError) as error:

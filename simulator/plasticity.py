@@ -13,7 +13,7 @@ import numpy as np
 from . import kernels, loops
 from .events import event_driven, held_by
 from .layout import Block, Blocks, EventLayout, Layout, PerNeuron
-from .networks.fields import Fields, parameters
+from .networks.fields import Fields, parameters, spread
 from .rules.base import LocalRule
 from .rules.equations import RuleError, Traced, trace
 from .rules.wrappers import around, core
@@ -83,8 +83,8 @@ def initial_synapses(
         lead = (batch,) if name in of_each else ()
         if name in traced.held:
             side = traced.held[name]
-            return PerNeuron(jnp.full((*lead, sizes[side]), value, weights[0].dtype), side)
-        return tuple(jnp.full((*lead, *w.shape), value, w.dtype) for w in weights)
+            return PerNeuron(spread(value, (*lead, sizes[side]), weights[0].dtype), side)
+        return tuple(spread(value, (*lead, *w.shape), w.dtype) for w in weights)
 
     return Fields({name: filled(name, value) for name, value in rule.init().items()})
 

@@ -1049,3 +1049,22 @@ def test_spatial_wiring_falls_off_as_a_gaussian() -> None:
             nets.Spatial(**bad).connect((3,), (3,))
     with pytest.raises(ValueError, match="same dimension"):
         nets.Spatial().connect((3,), (3, 3))
+
+
+@pytest.mark.parametrize("initialiser", [nets.Normal(0.3, 0.1), nets.Uniform(-1.0, 2.0), nets.FanIn(2.0)])
+@pytest.mark.parametrize("shape", [(3, 5), (7,), (64, 64), (65, 64)])
+def test_weights_do_not_depend_on_how_they_are_drawn(initialiser: nets.Initialiser, shape: tuple[int, ...]) -> None:
+    """Small arrays are the beginning of a larger draw: the numbers are those that JAX draws for the shape."""
+    key = jax.random.key(3)
+    direct = {
+        nets.Normal: lambda: 0.1 + 0.3 * jax.random.normal(key, shape),
+        nets.Uniform: lambda: jax.random.uniform(key, shape, minval=-1.0, maxval=2.0),
+        nets.FanIn: lambda: 2.0 / jnp.sqrt(11) * jax.random.normal(key, shape),
+    }[type(initialiser)]()
+    np.testing.assert_array_equal(initialiser(key, shape, 11), direct)
+
+
+def test_orthogonal_weights_are_those_of_the_library() -> None:
+    key = jax.random.key(5)
+    ours = nets.Orthogonal(0.5)(key, (6, 9), 9)
+    np.testing.assert_allclose(ours, 0.5 * jax.random.orthogonal(key, 9)[:6], rtol=1e-14)
