@@ -4,7 +4,6 @@ import functools
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+Weights = Float[Array, "..."] | Float[np.ndarray, "..."]
 SMALL = 4096  # numbers
 
 
@@ -19,7 +19,7 @@ class Initialiser(eqx.Module):
     """``shape`` is (post, pre) for a dense projection and (synapses,) for a sparse one."""
 
     @abstractmethod
-    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Weights:
         """The initial weights."""
 
 
@@ -29,7 +29,7 @@ class Normal(Initialiser):
     scale: float = 0.1
     mean: float = 0.0
 
-    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Weights:
         return self.mean + self.scale * drawn(jax.random.normal, key, shape)
 
 
@@ -39,7 +39,7 @@ class Uniform(Initialiser):
     low: float = 0.0
     high: float = 1.0
 
-    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Weights:
         return drawn(functools.partial(jax.random.uniform, minval=self.low, maxval=self.high), key, shape)
 
 
@@ -49,9 +49,10 @@ class FanIn(Initialiser):
 
     gain: float = 1.0
 
-    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Weights:
         w = drawn(jax.random.normal, key, shape)
-        return self.gain / np.sqrt(np.asarray(max(fan_in, 1), w.dtype)) * w
+        scaled: Weights = self.gain / np.sqrt(np.asarray(max(fan_in, 1), w.dtype)) * w
+        return scaled
 
 
 class UnitRows(Initialiser):
@@ -63,7 +64,7 @@ class UnitRows(Initialiser):
     order: int = eqx.field(default=2, static=True)
     positive: bool = eqx.field(default=False, static=True)
 
-    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Weights:
         if len(shape) != 2:
             raise ValueError("UnitRows needs a dense projection; use FanIn for a sparse one")
         w = drawn(jax.random.uniform if self.positive else jax.random.normal, key, shape)
@@ -76,12 +77,13 @@ class Orthogonal(Initialiser):
 
     gain: float = 1.0
 
-    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Weights:
         if len(shape) != 2:
             raise ValueError("Orthogonal needs a dense projection; use FanIn for a sparse one")
         q, r = jnp.linalg.qr(drawn(jax.random.normal, key, (max(shape), max(shape))))
         square = np.asarray(q) * np.sign(np.diagonal(r))  # unique, and so uniform: Mezzadri (2007)
-        return self.gain * square[: shape[0], : shape[1]]
+        scaled: Weights = self.gain * square[: shape[0], : shape[1]]
+        return scaled
 
 
 class Identity(Initialiser):
@@ -89,7 +91,7 @@ class Identity(Initialiser):
 
     scale: float = 1.0
 
-    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Weights:
         return self.scale * (jnp.eye(*shape) if len(shape) == 2 else jnp.ones(shape))
 
 
@@ -98,14 +100,17 @@ class Fixed(Initialiser):
 
     value: float = 1.0
 
-    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Weights:
         return jnp.full(shape, self.value)
 
 
-def drawn(sample: Callable[[Any, tuple[int, ...]], Any], key: PRNGKeyArray, shape: tuple[int, ...]) -> Any:
+def drawn(
+    sample: Callable[[PRNGKeyArray, tuple[int, ...]], Array], key: PRNGKeyArray, shape: tuple[int, ...]
+) -> Weights:
     """``sample(key, shape)``. A number drawn depends on its place and not on how many there are, so a small array is
     the beginning of a larger one, and networks of all small sizes share what is compiled."""
     count = math.prod(shape)
     if count > SMALL:
         return sample(key, shape)
-    return np.asarray(sample(key, (SMALL,)))[:count].reshape(shape)
+    few: np.ndarray = np.asarray(sample(key, (SMALL,)))[:count].reshape(shape)
+    return few
