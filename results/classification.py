@@ -8,9 +8,11 @@ import networkx as nx
 import numpy as np
 from jaxtyping import Float, Int
 
-from engrax import Phase, Simulator, networks as nets
+from engrax import Phase, Simulator, locality, networks as nets
 
 TESTED = 500  # samples that are looked at in a tick
+BROADCAST = ("reward", "change", "nudge", "hebbian", "awake")
+LEVELS = ("synapse", "neuron", "population", "batch", "global")
 
 
 @dataclass(frozen=True)
@@ -120,3 +122,18 @@ def add_reward(net: nx.MultiDiGraph, classes: int, *, change: bool = False) -> n
     net.add_edge("critic", name, weights=nets.Fixed(1.0))
     net.graph["signals"] = {name: name}
     return net
+
+
+def audited(net: nx.MultiDiGraph, sim: Simulator, hidden: str) -> dict[str, Any]:
+    """How far the rules reach, a competition among the ``hidden`` units included; whether weights are read backwards,
+    and which signals are broadcast."""
+    circuit = sim.network.circuit
+    audits = [locality(data["rule"]) for *_, data in net.edges(data=True) if data.get("rule") is not None]
+    competes = locality(circuit.populations[hidden].neuron).level == "population"
+    levels = [audit.level for audit in audits] + ["population"] * competes
+    tied = [p for p in circuit.projections.values() if p.tied is not None]
+    return {
+        "level": max(levels, key=LEVELS.index) if levels else "",
+        "transport": any(sim.network.circuit.transposed(p) for p in tied),
+        "signals": sorted(set().union(*(audit.reads for audit in audits)) & {f"signals.{name}" for name in BROADCAST}),
+    }

@@ -17,18 +17,16 @@ import networkx as nx
 import numpy as np
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-from engrax import Phase, Simulator, locality, networks as nets, rules
+from engrax import Phase, Simulator, networks as nets, rules
 
 from ..choices import check
-from ..classification import Reader, Task, epochs
+from ..classification import Reader, Task, audited, epochs
 from .methods import METHODS, Method, Supervised, Unsupervised, log_odds
 
 DATA = {"mnist": nets.mnist, "fashion_mnist": nets.fashion_mnist, "digits": nets.digits}
 BEFORE = 10  # updates from the same weights, of which the last is compared: there are baselines of rewards then
 SCALED = 1000  # images by which features are brought to a standard deviation of 1
 READ_ETA, READ_MOMENTUM = 0.05, 0.9
-BROADCAST = ("reward", "change", "nudge", "hebbian", "awake")
-LEVELS = ("synapse", "neuron", "population", "batch", "global")
 
 
 @dataclass(frozen=True)
@@ -95,17 +93,7 @@ def costs(net: nx.MultiDiGraph, method: Method) -> dict[str, Any]:
         learning = {"every": phase.ticks, "last": 1, "never": 0}[phase.plastic]
         operations += phase.ticks * sum(synapses[name] for name in alive)
         operations += learning * sum(synapses[name] for name in network.learned(phase))
-    audits = [locality(data["rule"]) for *_, data in net.edges(data=True) if data.get("rule") is not None]
-    hidden = network.circuit.projections[method.first].post
-    competes = locality(net.nodes[hidden]["neuron"]).level == "population"
-    levels = [audit.level for audit in audits] + ["population"] * competes
-    tied = [p for p in network.circuit.projections.values() if p.tied is not None]
-    return {
-        "operations": operations,
-        "level": max(levels, key=LEVELS.index) if levels else "",
-        "transport": any(network.circuit.transposed(p) for p in tied),
-        "signals": sorted(set().union(*(audit.reads for audit in audits)) & {f"signals.{name}" for name in BROADCAST}),
-    }
+    return {"operations": operations, **audited(net, sim, network.circuit.projections[method.first].post)}
 
 
 def table(metrics: Mapping[str, Any]) -> str:

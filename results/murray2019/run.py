@@ -13,7 +13,12 @@ from engrax import Phase, networks as nets, rules, sweep
 CELLS, TICKS, TAU = 50, 100, 10
 ETA = 0.03 / TICKS
 LOOKS = (1, 100, 1000, 10_000)  # trials at which the loss is looked up
-RULES = {"RFLO, random feedback": "random", "RFLO, symmetric feedback": "symmetric", "readout only": "random"}
+RULES: dict[str, Any] = {  # and the way errors come back
+    "BPTT": None,
+    "RFLO, random feedback": "random",
+    "RFLO, symmetric feedback": "symmetric",
+    "readout only": "random",
+}
 
 
 def run(out: Path, *, seed: int = 0, quick: bool = False, trials: int = 10_000, seeds: int = 5) -> dict[str, Any]:
@@ -21,26 +26,26 @@ def run(out: Path, *, seed: int = 0, quick: bool = False, trials: int = 10_000, 
     if quick:
         trials, seeds = min(trials, 300), min(seeds, 2)
     task = nets.tasks.sines(trials, ticks=TICKS)
-    metrics, courses, made = {}, {}, {}
+    metrics: dict[str, dict[str, Any]] = {}
+    courses: dict[str, dict[str, Any]] = {}
+    made: dict[str, Any] = {}
     for name, feedback in RULES.items():
         sim = sweep(network(name, feedback), {"seed": range(seed, seed + seeds)})
         often = max(trials // 100, 1) * TICKS
-        fields = {"output.x": 1, "hidden->output.w": often}
+        fields = {"output.x": 1} if feedback is None else {"output.x": 1, "hidden->output.w": often}
         found = sim.run(task.drive, trial=Phase("trial", ticks=TICKS, reset=True), record=fields)
         x = found["output.x"][..., 0].reshape(trials, TICKS, seeds)
         losses = ((x - task.target.reshape(trials, TICKS, 1)) ** 2).mean(1) / 2
-        back = np.asarray(sim.params["output->hidden"].w)  # (seeds, cells, 1)
-        courses[name] = {
-            "loss": losses,
-            "trials": np.arange(1, len(found["hidden->output.w"]) + 1) * often // TICKS,
-            "alignment": np.stack([aligned(w, back) for w in found["hidden->output.w"]]),
-        }
-        made[name] = x[-1, :, 0]
+        courses[name], made[name] = {"loss": losses}, x[-1, :, 0]
         metrics[name] = {
             "loss": {str(look): losses[look - 1].tolist() for look in LOOKS if look <= trials},
             "final": losses[-1].tolist(),
-            "alignment": courses[name]["alignment"][-1].tolist(),
         }
+        if feedback is not None:
+            back = np.asarray(sim.params["output->hidden"].w)  # (seeds, cells, 1)
+            course = np.stack([aligned(w, back) for w in found["hidden->output.w"]])
+            courses[name] |= {"trials": np.arange(1, len(course) + 1) * often // TICKS, "alignment": course}
+            metrics[name]["alignment"] = course[-1].tolist()
     figure(out / "murray2019.png", made, task.target[:TICKS, 0], courses)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     return metrics
@@ -48,7 +53,7 @@ def run(out: Path, *, seed: int = 0, quick: bool = False, trials: int = 10_000, 
 
 def network(name: str, feedback: Any) -> nx.MultiDiGraph:
     """50 leaky units with a time constant of 10 ticks, no input that says anything, and an output."""
-    rule = rules.Accumulated(rules.RFLO(eta=ETA))
+    rule = rules.BPTT(eta=ETA, window=TICKS) if name == "BPTT" else rules.Accumulated(rules.RFLO(eta=ETA))
     net = nets.recurrent(
         (1, CELLS, 1),
         readout=rule,
@@ -58,7 +63,8 @@ def network(name: str, feedback: Any) -> nx.MultiDiGraph:
         recurrent=nets.Normal(1.5 / CELLS**0.5),
         bias=False,
     )
-    nets.add_feedback(net, kind=feedback, weights=nets.Normal(1.0))
+    if feedback is not None:
+        nets.add_feedback(net, kind=feedback, weights=nets.Normal(1.0))
     if name != "readout only":
         nets.set_rule(net, rule, ["hidden->hidden"])
     return net
@@ -79,7 +85,7 @@ def figure(path: Path, made: dict[str, Any], target: Any, courses: dict[str, Any
         losses.plot(trials, middle, color=f"C{number}", label=name)
         losses.fill_between(trials, low, high, color=f"C{number}", alpha=0.2, linewidth=0)
         outputs.plot(made[name], color=f"C{number}", label=name)
-        if not name.endswith("symmetric feedback"):
+        if "alignment" in course and not name.endswith("symmetric feedback"):
             angles.plot(course["trials"], np.median(course["alignment"], 1), color=f"C{number}", label=name)
     outputs.plot(target, "k--", linewidth=1, label="target")
     outputs.set(xlabel="tick", ylabel="output", title="the last trial, first network")
