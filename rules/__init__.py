@@ -18,6 +18,7 @@ from .equilibrium_propagation import EquilibriumPropagation
 from .foldiak import FoldiakFeedforward, FoldiakLateral, FoldiakThreshold
 from .forward_forward import ForwardForward
 from .hebb import Hebb
+from .kernl import KeRNL
 from .kf_rtrl import KFRTRL
 from .kolen_pollack import KolenPollack
 from .krotov_hopfield import KrotovHopfield
@@ -108,6 +109,7 @@ __all__ = [
     "InfomaxHomeostatic",
     "InfomaxLateral",
     "InfomaxSharedPrice",
+    "KeRNL",
     "KolenPollack",
     "KrotovHopfield",
     "LearnedInverse",

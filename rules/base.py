@@ -167,6 +167,10 @@ class Tick(Protocol):
         """c after the tick."""
 
     @property
+    def linked(self) -> Vector:
+        """1, and 0 where c was reset before the tick: what was before has no influence then."""
+
+    @property
     def told(self) -> Float[Array, "*copies outputs"]:
         """What came to the outputs' late port ``target``."""
 
@@ -212,6 +216,9 @@ class Tick(Protocol):
 
     def reach(self, target: str, ticks: int) -> Any:
         """Which c can tell of arrivals at a target within so many ticks, by structure: (K, post) of bool."""
+
+    def own(self, target: str) -> Any:
+        """Which c each neuron of a target itself makes of what arrives there: (fields, post)."""
 
     def snapshot(self) -> Any:
         """What `at` needs to come back to this tick."""

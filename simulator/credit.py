@@ -124,6 +124,15 @@ class Group:
             found = further
         return np.asarray(found.toarray())
 
+    def own(self, target: tuple[str, str]) -> np.ndarray:
+        """(fields, post): where the target's population has what arrivals reach within the tick."""
+        places = [
+            np.arange(place.start, place.stop)
+            for (age, population, name), place in self.places.items()
+            if age == 1 and population == target[0] and self._between((0, *target), (0, population, name)).nnz
+        ]
+        return np.reshape(places, (len(places), self.sizes[target[0]])).astype(int)
+
     def _between(self, source: Vertex, end: Vertex) -> sp.csr_array:
         """(end, source) of bool: the ways within a tick."""
         shape = (self.sizes[end[1]], self.sizes[source[1]])
@@ -285,6 +294,10 @@ class Ticked:
         self.into = {n: ".".join(use.target) for n, use in group.uses.items() if use.target in group.lasting}
 
     @property
+    def linked(self) -> Vector:
+        return self._moment["linked"]  # type: ignore[no-any-return]
+
+    @property
     def told(self) -> Float[Array, "*copies outputs"]:
         return jnp.concatenate([self._neurons[name].target for name in self._group.told], -1)
 
@@ -369,6 +382,9 @@ class Ticked:
 
     def reach(self, target: str, ticks: int) -> np.ndarray:
         return self._group.reached(tuple(target.split(".")), ticks)  # type: ignore[arg-type]
+
+    def own(self, target: str) -> np.ndarray:
+        return self._group.own(tuple(target.split(".")))  # type: ignore[arg-type]
 
     def snapshot(self) -> dict[str, Any]:
         """All that the tick followed from, but for the weights."""

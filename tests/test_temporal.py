@@ -283,6 +283,107 @@ def test_dni_learns_what_later_ticks_say() -> None:
     assert cosine(rules.DNI(rate=0.02, optimiser=summing), exact) > max(0.9, untaught)
 
 
+# A learned influence
+
+
+def kernl(net: nx.MultiDiGraph, drive: Any = DRIVE) -> tuple[Simulator, list[tuple[Any, ...]]]:
+    """What KeRNL remembers after each tick: traces, A, alpha, (delta, Omega, Gamma)."""
+    sim, seen = Simulator(net), []
+    name = next(iter(sim.network.groups))
+    sim.run(drive, callbacks=[lambda sim: seen.append(jax.tree.map(np.array, sim.state.credit[name].past))], chunk=1)
+    return sim, seen
+
+
+def test_a_tick_of_kernl_by_hand() -> None:
+    """All equations in numpy, from what was remembered before; what the noise did is what Omega got on top."""
+    rule = rules.KeRNL(rate=0.03, pace=0.02, leak=np.array([0.2, 0.9, 0.5, 1.0, 0.3, 0.4]), optimiser=summing)
+    sim, seen = kernl(recurrent(rule), {name: rows[:4] for name, rows in DRIVE.items()})
+    w = {name: np.asarray(p.w) for name, p in sim.params.items()}
+    h, v, total = np.zeros(HIDDEN), np.zeros(2), {name: np.zeros(value.shape) for name, value in w.items()}
+    for t in range(4):
+        d = w["input->hidden"] @ X[t] + w["hidden->hidden"] @ h
+        slope = 0.5 * (1 - np.tanh(d) ** 2)
+        jacobian = np.zeros((6, 6))  # of (h, v)
+        jacobian[:4, :4] = slope[:, None] * w["hidden->hidden"] + 0.5 * np.eye(4)
+        jacobian[4:] = 0.5 * np.hstack([w["hidden->output"] @ jacobian[:4, :4], np.eye(2)])
+        heard = {"input->hidden": X[t], "hidden->hidden": h, "hidden->output": (h + np.tanh(d)) / 2}
+        h = heard["hidden->output"]
+        v = (v + w["hidden->output"] @ h) / 2
+        wrong = np.exp(v) / np.exp(v).sum() - Y[t]
+        owed = {"hidden": 0.5 * wrong @ w["hidden->output"] * slope, "output": 0.5 * wrong}
+        if t:
+            traces, a, leak, (delta, omega, gamma) = seen[t - 1]
+            told = wrong @ jacobian[4:] @ a
+            fresh = seen[t][3][1] - (1 - leak) * omega
+            np.testing.assert_allclose(np.abs(fresh), [*slope, 0.5, 0.5], atol=EXACT)  # of kicks of 1
+            moved = jacobian @ delta + fresh
+            moved[4:] += 0.5 * w["hidden->output"] @ fresh[:4]
+            apart = moved - a @ seen[t][3][1]
+            drawn = leak + 0.02 * (apart @ a) * ((1 - leak) * gamma - omega)
+            expected = (a + 0.03 * np.outer(apart, seen[t][3][1]), np.clip(drawn, 0, 1), moved)
+            for ours, theirs in zip((*seen[t][1:3], seen[t][3][0]), expected, strict=True):
+                np.testing.assert_allclose(ours, theirs, atol=EXACT)
+        for name, x in heard.items():
+            part, where = ("hidden", slice(4)) if name.endswith("hidden") else ("output", slice(4, 6))
+            total[name] += np.outer(owed[part], x)
+            if t:
+                total[name] += told[where, None] * traces[name][0]
+                fading = (1 - leak[where, None]) * traces[name][0]
+                fresh = np.outer(slope if part == "hidden" else [0.5, 0.5], x)
+                np.testing.assert_allclose(seen[t][0][name][0], fading + fresh, atol=EXACT)
+    assert close(total, {n: np.asarray(b[0]) for n, b in next(iter(sim.state.credit.values())).optimiser.items()})
+
+
+def test_kernl_that_learns_nothing_of_the_network_is_rflo() -> None:
+    """Its traces always; its gradient where a cell hears no other: a tick's own loss goes through that tick exactly."""
+    fixed = rules.KeRNL(rate=0.0, pace=0.0, leak=0.5, optimiser=summing)
+    for gain in (1.0, 0.0):
+        net = recurrent(fixed, recurrent=nets.Orthogonal(gain))
+        sim = Simulator(net)
+        sim.run(DRIVE)
+        memory = next(iter(sim.state.credit.values()))
+        nets.add_feedback(net)
+        nets.set_rule(net, rules.Accumulated(rules.RFLO(eta=1.0), signal="never"), [*sim.params])
+        local = Simulator(net)
+        local.run(DRIVE, signals={"never": 0.0})
+        for name, traces in memory.past[0].items():
+            syn = local.state.synapses[name].syn
+            np.testing.assert_allclose(traces[0], syn.trace[0], atol=EXACT)
+            apart = np.abs(memory.optimiser[name][0] + syn.total[0]).max()
+            assert apart < EXACT if gain == 0 or name.endswith("output") else apart > 1e-2, name
+
+
+@pytest.mark.parametrize("learns", ["A", "alpha"])
+def test_kernl_learns_what_the_network_does(learns: str) -> None:
+    """A linear network, J at every tick. With leaks that stay, the best A is (1 - k^2) / (1 - k J), k = 1 - alpha, and
+    the regression wanders about it by some sqrt(rate / 2) = .02 an entry, times the size of what is left over, which is
+    below 1: five of these. With cells that hear only themselves and A = 1 the leak becomes 1 - J, where nothing is left
+    over."""
+    hidden = nets.LeakyHidden(alpha=0.5, activation=jax.nn.identity)
+    w = np.diag([0.8, 0.2, -0.4]) if learns == "alpha" else 0.8 * np.roll(np.eye(3), 1, 0)
+    rule = rules.KeRNL(rate=1e-3, pace=0.0, leak=0.4) if learns == "A" else rules.KeRNL(rate=0.0, pace=3e-3)
+    net = nets.recurrent((1, 3, 1), eqx.tree_at(lambda r: r.eta, rule, 0.0), hidden=hidden, feedback=None, bias=False)
+    net.edges["hidden", "hidden", 0]["weights"] = w
+    net.edges["hidden", "output", 0]["weights"] = 0.0  # whose v is carried, too
+    sim = Simulator(net)
+    sim.run({"input": np.zeros((20_000, 1))})
+    _, a, leak, _ = next(iter(sim.state.credit.values())).past
+    jacobian = (np.eye(3) + w) / 2
+    if learns == "A":
+        best = (1 - 0.6**2) * np.linalg.inv(np.eye(3) - 0.6 * jacobian)
+        assert np.abs(best - np.eye(3)).max() > 0.2
+        np.testing.assert_allclose(a[:3, :3], best, atol=0.1)
+    else:
+        np.testing.assert_allclose(leak[:3], 1 - np.diag(jacobian), atol=1e-3)  # it was 0.8
+
+
+def test_kernl_wants_cells_with_one_number() -> None:
+    net = recurrent(rules.KeRNL())
+    net.nodes["hidden"]["neuron"] = Two()
+    with pytest.raises(ValueError, match=r"what arrives at 'hidden.drive' reaches 2 fields"):
+        Simulator(net)
+
+
 # The engine around them
 
 
