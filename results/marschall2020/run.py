@@ -1,4 +1,4 @@
-"""Marschall, Cho & Savin (2020): one network and one task, Add(5, 9), and nine ways to learn it. See README.md."""
+"""Marschall, Cho & Savin (2020): one network and one task, Add(5, 9), and ten ways to learn it. See README.md."""
 
 import json
 from pathlib import Path
@@ -35,6 +35,7 @@ LEARNERS = {
     "KF-RTRL": Learner(rules.KFRTRL(eta=0.01, optimiser=clipped)),
     "SnAp-1": Learner(rules.SnAp(eta=0.003, n=1, optimiser=clipped)),
     "DNI": Learner(rules.DNI(eta=0.003, rate=0.03, optimiser=clipped)),
+    "KeRNL": Learner(rules.KeRNL(eta=0.003, optimiser=clipped)),
     "UORO": Learner(rules.UORO(eta=0.001, optimiser=clipped)),
     "RFLO": Learner(rules.RFLO(eta=0.003), "symmetric"),
     "RFLO, random feedback": Learner(rules.RFLO(eta=0.001), "random"),
