@@ -33,7 +33,7 @@ from .graph import (
     set_rule,
 )
 from .initialisers import FanIn, Fixed, Identity, Initialiser, Normal, Orthogonal, Uniform, UnitRows
-from .memory import Index, ReplayHidden, add_memory, add_replay
+from .memory import Index, ReplayHidden, add_memory, add_recall, add_replay
 from .neurons import (
     Competition,
     Constant,
@@ -52,7 +52,7 @@ from .neurons import (
 )
 from .perturbed import Antithetic, Change, LogLikelihood, Perturbed
 from .predictive_coding import PredictiveError, PredictiveValue, predictive_coding
-from .sources import gaussian, noisy, replay_drive, rows_of, spike_trains
+from .sources import gaussian, noisy, recall_drive, replay_drive, rows_of, spike_trains
 from .spiking import LIF, AdaptiveLIF, AdEx, ConductanceLIF, Izhikevich, Poisson, SpikeSource, Spiking
 from .stochastic import (
     Bernoulli,
@@ -163,6 +163,7 @@ __all__ = [
     "add_feedback",
     "add_inverses",
     "add_memory",
+    "add_recall",
     "add_replay",
     "block_model",
     "boltzmann_machine",
@@ -186,6 +187,7 @@ __all__ = [
     "photographs",
     "predictive_coding",
     "read_graph",
+    "recall_drive",
     "recurrent",
     "replay_drive",
     "restricted_boltzmann_machine",

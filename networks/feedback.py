@@ -156,7 +156,7 @@ def add_feedback(
         else:
             back["weights"] = Normal(scale) if weights is None else weights
         if kind == "kolen_pollack":
-            back["rule"] = _kolen_pollack(chosen[number], attributes[chosen[number]], decay)
+            back["rule"] = kolen_pollack(chosen[number], attributes[chosen[number]], decay)
         if kind == "mirror":
             gate(net)
             back["rule"] = Gated(Decay(WeightMirror(eta=eta), rate=decay), signal=f"mirror_{below}", waits=True)
@@ -219,7 +219,7 @@ def _from_outputs(circuit: Circuit, ends: list[tuple[str, str]]) -> list[tuple[s
     return [(top, below) for top in tops for below in circuit.populations if below in nx.ancestors(ways, top)]
 
 
-def _kolen_pollack(name: str, forward: dict[str, Any], decay: float) -> Any:
+def kolen_pollack(name: str, forward: dict[str, Any], decay: float) -> Any:
     """The rule of the way back; the forward weights decay from now on."""
     from ..rules import RFLO, Decay, Delta, KolenPollack, RFLOFeedback, Wrapper
 

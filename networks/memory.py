@@ -18,9 +18,13 @@ r"""An episodic memory made of populations and synapses, and what it is for: goi
      (`rules.Accumulated`), this is backpropagation through time, by a rule of one synapse and in a network that keeps
      no history. A memory of n events makes it that of the last n ticks.
 
+(5)  Recall-gated credit: at a moment that asks for it, what the units were at the event most like it arrives at them,
+     :math:`x_t = f(W x_{t-1} + \dots + x_s)`, and back to this event goes the credit, past all that was between,
+     :math:`c_s = s_t c_t`. It comes again alone, and there the rule learns.
+
 Sources: Teyler & DiScenna, Behavioral Neuroscience 100:147-154 (1986), for (1); Ramsauer et al., International
 Conference on Learning Representations (2021), for (2); Lillicrap & Santoro, Current Opinion in Neurobiology 55:82-89
-(2019), for the idea of (3) and (4).
+(2019), for the idea of (3) and (4); Ke et al., Advances in Neural Information Processing Systems 31 (2018), for (5).
 """
 
 import dataclasses
@@ -31,10 +35,11 @@ import networkx as nx
 import numpy as np
 
 from .credit import LeakyHidden, LeakyOutput
+from .feedback import kolen_pollack
 from .fields import Fields
 from .graph import Circuit, NetworkError, edges_of, read_graph
 from .initialisers import Normal
-from .neurons import Competition, Input, Neuron, Softmax
+from .neurons import Competition, Input, Neuron, Ranked, Softmax
 from .topologies import OneToOne
 
 ENCODE, RELIVED = "encode", "learn"  # signals
@@ -136,15 +141,18 @@ def add_replay(
     net: nx.MultiDiGraph,
     capacity: int,
     *,
-    feedback: Literal["symmetric", "random"] = "symmetric",
+    feedback: Literal["symmetric", "random", "kolen_pollack"] = "symmetric",
     release: float = 1.0,
+    decay: float = 1e-3,
 ) -> None:
     """What a `recurrent` network needs to learn from replay in place of a history, (3) and (4).
 
     A memory of ``capacity`` events: the inputs, what the outputs are told, and what the hidden units were a tick
     before. `LeakyHidden` populations become `ReplayHidden`. From each of them errors come back to those whose past it
-    heard, with a delay of two ticks, by the transpose of the weights between them (``feedback="symmetric"``) or by
-    fixed random weights; what comes back from the output is as it was. A unit ``recall`` clamps; a tick after it the
+    heard, with a delay of two ticks, by the transpose of the weights between them (``feedback="symmetric"``), by
+    fixed random weights, or by weights that learn from the two factors of those forward, an event later, and with them
+    ``decay`` at every update (``"kolen_pollack"``, as in `add_feedback`; all of the trial is to be replayed, and units
+    to start from 0); what comes back from the output is as it was. A unit ``recall`` clamps; a tick after it the
     unit ``relive`` sends the signal ``learn``, where every rule of the network learns, and nowhere else. Synapses that
     bring the past back transmit with the probability ``release``.
 
@@ -160,7 +168,13 @@ def add_replay(
     circuit = read_graph(net)
     hidden = [name for name, p in circuit.populations.items() if isinstance(p.neuron, LeakyHidden)]
     rounds = _rounds(circuit, hidden)
-    _gate(net)
+    forward = {name: data for name, _, _, data in edges_of(net) if name in rounds}
+    learned = {}
+    if feedback == "kolen_pollack":
+        learned = {name: {"rule": _gated(kolen_pollack(name, data, decay))} for name, data in forward.items()}
+    for _, _, _, data in edges_of(net):
+        if data.get("rule") is not None:
+            data["rule"] = _gated(data["rule"])
     for name in hidden:
         old: Any = circuit.populations[name].neuron
         net.nodes[name]["neuron"] = ReplayHidden(
@@ -182,9 +196,46 @@ def add_replay(
         net.add_edge(name, name, name=f"{name}, kept", field="kept", topology=OneToOne(), weights=1.0, **back)
     for name in rounds:
         pre, post = circuit.projections[name].pre, circuit.projections[name].post
-        random = {"weights": Normal(circuit.populations[pre].size ** -0.5)}
-        way = {"tied": name} if feedback == "symmetric" else random
+        drawn = {"weights": Normal(circuit.populations[pre].size ** -0.5), **learned.get(name, {})}
+        way = {"tied": name} if feedback == "symmetric" else drawn
         net.add_edge(post, pre, name=f"{name}, back", field="error", **way, **back)
+
+
+def add_recall(net: nx.MultiDiGraph, *, contest: Competition | None = None) -> None:
+    """Recall-gated credit, (5), in a network with `add_replay`: sparse attentive backtracking of one tick and one
+    memory.
+
+    Trials have, in place of ``replay``, two phases. In ``answer``, of a tick, the cells of the memory answer to the
+    input of the tick before, and what the hidden units were at the event that wins adds to their drive. All rules
+    learn there, from what is due then. In ``recall``, of two ticks, that event comes again, by what it has in common
+    with the input of the answer, and the rules learn in the second: errors come back to it from the answer alone.
+    Neither resets. Of `recall_drive` comes what asks; ``contest`` is by default that one event wins, the first of
+    those that are equally like. Events that only answer are lived through with ``encode`` 0, in a phase before.
+    """
+    from ..rules import OneShot
+
+    circuit = read_graph(net)
+    net.nodes["index"]["neuron"] = Index(Ranked(delta=0.0) if contest is None else contest)
+    for pre, post, key, data in list(net.edges(keys=True, data=True)):
+        if data.get("port") == "apical" and data.get("phases") == {"replay"}:  # from the event after
+            net.remove_edge(pre, post, key)
+        if post == "index" and type(circuit.populations[pre].neuron) is not Input:
+            data["port"] = "content"
+        if pre == "index":
+            data["phases"] = {*data["phases"], "recall"}
+    for name, p in circuit.populations.items():
+        if isinstance(p.neuron, ReplayHidden):
+            now = f"{name}->index, now"
+            net.add_edge(name, "index", name=now, port="content", weights=0.0, rule=OneShot())
+            net.add_edge("index", name, tied=now, name=f"index->{name}, now", port="drive", phases={"answer"})
+            way: dict[str, Any] = {
+                "topology": OneToOne(),
+                "weights": 1.0,
+                "field": "error",
+                "port": "apical",
+                "delay": 2,
+            }
+            net.add_edge(name, name, name=f"{name}, recalled", phases={"recall"}, **way)
 
 
 def _rounds(circuit: Circuit, hidden: Sequence[str]) -> list[str]:
@@ -207,16 +258,13 @@ def _rounds(circuit: Circuit, hidden: Sequence[str]) -> list[str]:
     return rounds
 
 
-def _gate(net: nx.MultiDiGraph) -> None:
-    """Every rule learns where the signal ``learn`` is 1; what is summed over ticks is summed over these."""
+def _gated(rule: Any) -> Any:
+    """The rule where the signal ``learn`` is 1. What is summed over ticks is summed over these, and what is done with
+    the sum is done at the end of the trial."""
     from ..rules import Gated
-    from ..rules.wrappers import OfMean
+    from ..rules.wrappers import OfMean, core
 
-    def gated(rule: Any) -> Any:
-        if isinstance(rule, OfMean):
-            return dataclasses.replace(rule, rule=gated(rule.rule))
+    if core(rule) is None:
         return Gated(rule, signal=RELIVED)
-
-    for _, _, _, data in edges_of(net):
-        if data.get("rule") is not None:
-            data["rule"] = gated(data["rule"])
+    inside = dataclasses.replace(rule, rule=_gated(rule.rule))
+    return inside if isinstance(rule, OfMean) else Gated(inside, signal="last")

@@ -183,3 +183,13 @@ def replay_drive(
         "index": {"live": Written(capacity), "replay": Replayed(ago, ticks, capacity)},
         "recall": {"live": 0.0, "replay": Alternating()},
     }
+
+
+def recall_drive(capacity: int) -> dict[str, Any]:
+    """The drive that writes the memory that `add_replay` makes, in ``live``, and has it asked as `add_recall` wants."""
+    return {
+        "index": {"live": Written(capacity)},
+        "index.ask": {"answer": 1.0, "recall": 1.0},
+        "recall": {"recall": Alternating()},
+        "relive": {"answer": 1.0},
+    }

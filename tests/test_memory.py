@@ -46,14 +46,21 @@ def by_replay(
     net: nx.MultiDiGraph, drive: Mapping[str, Any], *, capacity: int = TICKS, order: Any = "reverse", **more: Any
 ) -> dict[str, np.ndarray]:
     """The weights after trials that are lived through and replayed."""
-    replayed = nets.replay_drive(TICKS, capacity, order)
-    ago = replayed["index"]["replay"].ago
-    live = Phase("live", TICKS, signals={"encode": 1.0}, reset=True)
-    replay = Phase("replay", 2 * len(ago), signals={"encode": 0.0}, reset=True)
+    given, trial = relived(drive, capacity, order)
     sim = Simulator(net)
     names = drawn(sim)
-    sim.run({**{name: {"live": rows} for name, rows in drive.items()}, **replayed, **more}, trial=[live, replay])
+    sim.run({**given, **more}, trial=trial)
     return learned(sim, names)
+
+
+def relived(
+    drive: Mapping[str, Any], capacity: int = TICKS, order: Any = "reverse"
+) -> tuple[dict[str, Any], list[Phase]]:
+    """The drive and the phases of trials that are lived through and replayed."""
+    replayed = nets.replay_drive(TICKS, capacity, order)
+    live = Phase("live", TICKS, signals={"encode": 1.0}, reset=True)
+    replay = Phase("replay", 2 * len(replayed["index"]["replay"].ago), signals={"encode": 0.0}, reset=True)
+    return {**{name: {"live": rows} for name, rows in drive.items()}, **replayed}, [live, replay]
 
 
 def by_gradient(net: nx.MultiDiGraph, drive: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -149,6 +156,35 @@ def test_forward_replay_random_feedback_and_a_poor_memory_are_not_the_gradient()
         assert 0 < worse < 0.99
 
 
+def test_feedback_under_replay_becomes_the_transpose() -> None:
+    """It is random and changes by the products of the forward weights, and both decay: what is between them shrinks by
+    1 - decay a trial, as what is between the change and the gradient does."""
+    trials, decay = 200, 0.02
+    drive = shown(trials + 1)
+    drive["output.target"] = np.roll(drive["input"], 1, 0)[:, :2]
+    net = built(rules.Accumulated(rules.Delta(eta=0.05)), feedback=None)
+    nets.add_feedback(net, kind="kolen_pollack", decay=decay)
+    nets.add_replay(net, TICKS, feedback="kolen_pollack", decay=decay)
+    sim, (given, trial) = Simulator(net), relived(drive)
+    start = drawn(sim)
+    weights = [learned(sim, start)]
+    sim.run(given, trial=trial, callbacks=[lambda sim: weights.append(learned(sim, start))], chunk=1)
+    truth, aligned = Simulator(built(exact(), feedback=None)), []
+    forward = {"hidden->hidden, back": "hidden->hidden", "output->hidden": "hidden->output"}
+    for name, own in forward.items():
+        apart = [w[name] - w[own].T for w in (weights[0], weights[-1])]
+        np.testing.assert_allclose(apart[1], (1 - decay) ** (trials + 1) * apart[0], atol=ROUNDING)
+    for k in (0, trials):
+        before = {name: weights[k][name] for name in start if name not in forward}
+        after = {n: w + decay * before[n] * (n in forward.values()) for n, w in weights[k + 1].items() if n in before}
+        for name, w in before.items():
+            truth.set_weights(name, w)
+        rows = slice(k * TICKS, (k + 1) * TICKS)
+        truth.run({n: r[rows] for n, r in drive.items()}, trial=Phase("live", TICKS, plastic="last", reset=True))
+        aligned.append(cosine(after, learned(truth, before), before))
+    assert aligned[0] < 0.8 < 0.99 < aligned[1]
+
+
 def test_what_cannot_be_replayed_is_refused() -> None:
     with pytest.raises(NetworkError, match=r"'output' leaks \(alpha=0.5\)"):
         nets.add_replay(built(rule(), output=nets.LeakyOutput(alpha=0.5)), 3)
@@ -175,6 +211,68 @@ def test_a_replayed_run_runs_again(tmp_path: Path) -> None:
         sim.run({**drive, **nets.replay_drive(TICKS, 5)}, trial=[live, replay])
     differences, compared = engrax.verify(tmp_path / "run.h5")
     assert differences == [] and compared > 100
+
+
+# Recall
+
+
+def asked(trials: int, delay: int, seed: int = 0) -> tuple[dict[str, Any], list[Phase], dict[str, np.ndarray]]:
+    """Delayed match to sample with a third input that is 1 with each stimulus, and a second stimulus that stays for the
+    answer: the drive of a network with recall, its trial, and (trials, ticks, n) of what it is shown."""
+    task = nets.tasks.delayed_match(trials, delay=delay, shown=1, seed=seed)
+    x = task.drive["input"].reshape(trials, delay + 3, -1).copy()
+    x[:, -1] = x[:, -2]
+    x = np.concatenate([x, x.sum(-1, keepdims=True)], -1)
+    y = task.target.reshape(x.shape[0], delay + 3, -1)[:, -1]
+    given = {
+        "input": {"live": x[:, :-2].reshape(-1, 3), "cue": x[:, -2], "answer": x[:, -1]},
+        "output.target": {"answer": y},
+        "output.mute": {"live": 1.0, "cue": 1.0},
+        **nets.recall_drive(delay + 1),
+    }
+    trial = [
+        Phase("live", delay + 1, signals={"encode": 1.0}, reset=True),
+        *(Phase(name, n, signals={"encode": 0.0}) for name, n in (("cue", 1), ("answer", 1), ("recall", 2))),
+    ]
+    return given, trial, {"x": x, "y": y}
+
+
+def test_credit_goes_to_the_moment_recalled() -> None:
+    """The change is the gradient of a network written by hand, in which the answer is linked with the first tick and
+    with nothing in between. That is nearer to the whole gradient than what the last ticks say, however many."""
+    delay, sizes = 12, (3, 5, 2)
+    given, trial, shown_ = asked(1, delay)
+    net = built(rule(), sizes)
+    nets.add_replay(net, delay + 1)
+    nets.add_recall(net)
+    sim = Simulator(net)
+    plastic = [name for name in drawn(sim) if "," not in name and name != "output->hidden"]
+    sim.set_weights("hidden->hidden", 0.4 * np.asarray(sim.params["hidden->hidden"].w))  # fades
+    start = learned(sim, plastic)
+    sim.run(given, trial=trial, trials=1)
+    found = learned(sim, start)
+    x, y = shown_["x"][0], shown_["y"][0]
+
+    def loss(w: dict[str, Any], linked: Any) -> Any:
+        h = [jnp.zeros(5)]
+        for t in range(delay + 3):
+            before = h[-1] if linked(t) else jax.lax.stop_gradient(h[-1])
+            m = (h[1] if linked("memory") else jax.lax.stop_gradient(h[1])) if t == delay + 2 else 0.0
+            h.append(jnp.tanh(w["input->hidden"] @ x[t] + w["hidden->hidden"] @ before + w["bias->hidden"][:, 0] + m))
+        return ((w["hidden->output"] @ h[-1] + w["bias->output"][:, 0] - y) ** 2).sum() / 2
+
+    def descended(linked: Any) -> dict[str, np.ndarray]:
+        gradient = jax.grad(loss)({name: jnp.asarray(w) for name, w in start.items()}, linked)
+        return {name: w - 0.1 * np.asarray(gradient[name]) for name, w in start.items()}
+
+    for name, w in descended(lambda t: t == "memory").items():
+        np.testing.assert_allclose(found[name], w, atol=ROUNDING, err_msg=name)
+    whole = descended(lambda t: True)
+    into = {name: w for name, w in start.items() if name.endswith("hidden")}
+    last = [
+        cosine(descended(lambda t, k=k: t != "memory" and t > delay + 2 - k), whole, into) for k in range(delay + 3)
+    ]
+    assert cosine(found, whole, into) > 0.99 > 0.97 > max(last)
 
 
 # The memory

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -23,10 +24,15 @@ PARTS = ("equality", "decay", "learning", "long_delay")
 SIZES = (2, 24, 2)
 TICKS = 20  # of a trial whose gradient is taken
 WAIT = 18  # ticks between the two stimuli of the task that is learned, of 24 in all
+LONG = 40  # the same where it is recalled
 FADING = 0.8  # gain of the recurrent weights there: at first nothing is left of the first stimulus after the wait
+ETA = 3e-3  # of Adam
 SHORT = 8  # ticks that truncated learners go back
 HIDDEN = ("input->hidden", "hidden->hidden", "bias->hidden")
 PLASTIC = (*HIDDEN, "hidden->output", "bias->output")
+BACK = ("output->hidden", "hidden->hidden, back")  # where they have weights of their own
+TAUGHT = 400  # trials in which feedback learns, decaying by `FORGET` in each
+FORGET = 0.01
 
 Array = Float[np.ndarray, "..."]
 
@@ -78,9 +84,9 @@ def network(rule: Any, *, alpha: float = 1.0, feedback: Any = "symmetric") -> nx
     return nets.recurrent(SIZES, rule, hidden=nets.LeakyHidden(alpha=alpha), feedback=feedback)
 
 
-def classifier(rule: Any, feedback: Any = None) -> nx.MultiDiGraph:
+def classifier(rule: Any, feedback: Any = None, sizes: tuple[int, ...] = SIZES) -> nx.MultiDiGraph:
     output = nets.LeakyOutput(lateral=nets.Softmax())
-    return nets.recurrent(SIZES, rule, output=output, recurrent=nets.Orthogonal(FADING), feedback=feedback)
+    return nets.recurrent(sizes, rule, output=output, recurrent=nets.Orthogonal(FADING), feedback=feedback)
 
 
 def replayed(
@@ -95,26 +101,42 @@ def replayed(
     return given, [live, replay]
 
 
-def change(net: nx.MultiDiGraph, drive: Any, trial: Any, seeds: range) -> dict[str, Array]:
-    """What one trial does to the weights, (seeds, post, pre) by projection."""
+def change(net: nx.MultiDiGraph, drive: Any, trial: Any, seeds: range, given: Mapping[str, Array]) -> dict[str, Array]:
+    """What one trial does to the weights, drawn or ``given``, (seeds, post, pre) by projection."""
     sim = sweep(net, {"seed": seeds})
+    for name, w in given.items():
+        if name in sim.params:
+            sim.set_weights(name, w)
     before = {name: np.asarray(sim.params[name].w) for name in PLASTIC}
     sim.run(drive, trial=trial, trials=1)
     return {name: np.asarray(sim.params[name].w) - before[name] for name in PLASTIC}
 
 
-def gradient(drive: Any, seeds: range, alpha: float = 1.0) -> dict[str, Array]:
+def gradient(
+    drive: Any, seeds: range, alpha: float = 1.0, weights: Mapping[str, Array] = MappingProxyType({})
+) -> dict[str, Array]:
     net = network(rules.BPTT(eta=1.0, window=TICKS), alpha=alpha, feedback=None)
-    return change(net, drive, Phase("live", TICKS, plastic="last", reset=True), seeds)
+    return change(net, drive, Phase("live", TICKS, plastic="last", reset=True), seeds, weights)
 
 
 def by_replay(
     drive: Any, seeds: range, *, alpha: float = 1.0, capacity: int = TICKS, order: Any = "reverse", noise: float = 0.0,
-    release: float = 1.0, feedback: Any = "symmetric",
+    release: float = 1.0, feedback: Any = "symmetric", weights: Mapping[str, Array] = MappingProxyType({}),
 ) -> dict[str, Array]:  # fmt: skip
     net = network(rules.Accumulated(rules.Delta(eta=1.0)), alpha=alpha, feedback=feedback)
     nets.add_replay(net, capacity, feedback=feedback, release=release)
-    return change(net, *replayed(drive, TICKS, capacity, order, noise), seeds)
+    return change(net, *replayed(drive, TICKS, capacity, order, noise), seeds, weights)
+
+
+def with_learned_feedback(seeds: range) -> dict[str, Array]:
+    """All weights after trials with replay in which the feedback learned, too."""
+    net = network(rules.Accumulated(rules.Delta(eta=0.01)), feedback=None)
+    nets.add_feedback(net, kind="kolen_pollack", decay=FORGET)
+    nets.add_replay(net, TICKS, feedback="kolen_pollack", decay=FORGET)
+    sim = sweep(net, {"seed": seeds})
+    drive, trial = replayed(nets.tasks.add(TAUGHT * TICKS).drive, TICKS, TICKS)
+    sim.run(drive, trial=trial)
+    return {name: np.asarray(sim.params[name].w) for name in (*PLASTIC, *BACK)}
 
 
 def equality(seeds: range) -> dict[str, float]:
@@ -131,9 +153,9 @@ def equality(seeds: range) -> dict[str, float]:
 def decay(seeds: range, quick: bool) -> dict[str, Any]:
     """The cosine of replay's change of the hidden units' weights with the gradient's, of every seed."""
     drive = nets.tasks.add(TICKS).drive
-    exact = gradient(drive, seeds)
+    drawn = gradient(drive, seeds)
 
-    def cosines(**given: Any) -> list[float]:
+    def cosines(exact: Mapping[str, Array] = drawn, **given: Any) -> list[float]:
         ours = by_replay(drive, seeds, **given)
         a, b = (np.concatenate([dw[n].reshape(len(seeds), -1) for n in HIDDEN], 1) for dw in (ours, exact))
         return [float(c) for c in (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)]
@@ -144,6 +166,10 @@ def decay(seeds: range, quick: bool) -> dict[str, Any]:
         "release": {f"{p:g}": {"release": p} for p in ((0.5,) if quick else (0.9, 0.7, 0.5, 0.3))},
         "other": {"forward": {"order": "forward"}, "random feedback": {"feedback": "random"}},
     }
+    if not quick:
+        weights = with_learned_feedback(seeds)
+        learned = {"exact": gradient(drive, seeds, weights=weights), "feedback": "random", "weights": weights}
+        conditions["other"]["learned feedback"] = learned
     return {kind: {name: cosines(**given) for name, given in each.items()} for kind, each in conditions.items()}
 
 
@@ -151,38 +177,82 @@ def learning(seeds: range, trials: int) -> dict[str, list[list[float]]]:
     """The fraction of right answers in every tenth of the trials, by learner and seed: delayed match to sample."""
     task = nets.tasks.delayed_match(trials, delay=WAIT)
     ticks = task.ticks or trials
-    eta = 3e-3
     plain = Phase("live", ticks, plastic="last", reset=True)
     conditions: dict[str, dict[str, Any]] = {
         "replay": {},
         f"replay of the last {SHORT} ticks": {"capacity": SHORT},
         "replay, recall with noise 0.05": {"noise": 0.05},
         "replay, random feedback": {"feedback": "random"},
+        "replay, learned feedback": {"feedback": "kolen_pollack"},
         "forward replay": {"order": "forward"},
     }
 
+    answers = task.target.reshape(trials, ticks, -1)[:, -1]
+
     def right(net: nx.MultiDiGraph, drive: Any, trial: Any, length: int) -> list[list[float]]:
-        sim = sweep(net, {"seed": seeds})
-        x = sim.run(drive, trial=trial, record={"output.x": 1})["output.x"]
-        last = x.reshape(trials, length, len(seeds), -1)[:, ticks - 1].argmax(-1)
-        answers = task.target.reshape(trials, ticks, -1)[:, -1].argmax(-1)
-        tenths = (last == answers[:, None])[: trials // 10 * 10].reshape(10, -1, len(seeds)).mean(1)
-        return [[float(v) for v in row] for row in tenths.T]
+        return tenths_right(net, drive, trial, seeds, answers, ticks - 1, length)
 
     found = {}
     for name, window in {"backpropagation through time": ticks, f"the same, {SHORT} ticks": SHORT}.items():
-        net = classifier(rules.BPTT(eta=eta, window=window, optimiser=optax.adam))
+        net = classifier(rules.BPTT(eta=ETA, window=window, optimiser=optax.adam))
         found[name] = right(net, task.drive, plain, ticks)
     for name, given in conditions.items():
         feedback, capacity = given.pop("feedback", "symmetric"), given.pop("capacity", ticks)
-        net = classifier(rules.Adam(rules.Accumulated(rules.Delta(eta=1.0)), eta=eta), feedback)
+        net = classifier(rules.Adam(rules.Accumulated(rules.Delta(eta=1.0)), eta=ETA), feedback)
         nets.add_replay(net, capacity, feedback=feedback)
         drive, trial = replayed(task.drive, ticks, capacity, **given)
         found[name] = right(net, drive, trial, ticks + 2 * capacity)
-    return found
+    return found | recalling(seeds, trials)
+
+
+def tenths_right(
+    net: nx.MultiDiGraph, drive: Any, trial: Any, seeds: range, answers: Array, at: int, length: int
+) -> list[list[float]]:
+    """The fraction right in every tenth of the trials, of such a length, by what the output says in tick ``at``."""
+    sim = sweep(net, {"seed": seeds})
+    x = sim.run(drive, trial=trial, record={"output.x": 1})["output.x"]
+    said = x.reshape(len(answers), length, len(seeds), -1)[:, at].argmax(-1)
+    right = said == answers.argmax(-1)[:, None]
+    tenths = right[: len(right) // 10 * 10].reshape(10, -1, len(seeds)).mean(1)
+    return [[float(v) for v in row] for row in tenths.T]
 
 
 # Recall
+
+
+def recalling(seeds: range, trials: int) -> dict[str, list[list[float]]]:
+    """As `learning`, of the task in a form that can be asked for: stimuli of one tick, an input more that is 1 with
+    each, and the second stimulus stays for the answer; and of a longer wait."""
+    task = nets.tasks.delayed_match(trials, delay=LONG, shown=1)
+    ticks = LONG + 3
+    x, answers = task.drive["input"].reshape(trials, ticks, -1).copy(), task.target.reshape(trials, ticks, -1)[:, -1]
+    x[:, -1] = x[:, -2]
+    x = np.concatenate([x, x.sum(-1, keepdims=True)], -1)
+    sizes = (x.shape[-1], *SIZES[1:])
+    rule = rules.Adam(rules.Accumulated(rules.Delta(eta=1.0)), eta=ETA)
+    drive = {
+        "input": {"live": x[:, :-2].reshape(-1, sizes[0]), "cue": x[:, -2], "answer": x[:, -1]},
+        "output.target": {"answer": answers},
+        "output.mute": {"live": 1.0, "cue": 1.0},
+        **nets.recall_drive(ticks - 2),
+    }
+    live = Phase("live", ticks - 2, signals={"encode": 1.0}, reset=True)
+    trial = [live, *(Phase(name, n, signals={"encode": 0.0}) for name, n in (("cue", 1), ("answer", 1), ("recall", 2)))]
+    found = {}
+    for name, credit in {"recall": 1.0, "recall, no credit to the event": 0.0}.items():
+        net = classifier(rule, "symmetric", sizes)
+        nets.add_replay(net, ticks - 2)
+        nets.add_recall(net)
+        {data.get("name"): data for *_, data in net.edges(data=True)}["hidden, recalled"]["weights"] = credit
+        found[name] = tenths_right(net, drive, trial, seeds, answers, ticks - 1, ticks + 2)
+    net = classifier(rule, "symmetric", sizes)
+    nets.add_replay(net, SHORT)
+    mute = np.tile(np.arange(ticks)[:, None] < ticks - 1, (trials, SIZES[-1])).astype(float)
+    shown = {"input": x.reshape(-1, sizes[0]), "output.target": np.repeat(answers, ticks, 0), "output.mute": mute}
+    replay = replayed(shown, ticks, SHORT)
+    name = f"no recall, replay of the last {SHORT} ticks"
+    found[name] = tenths_right(net, *replay, seeds, answers, ticks - 1, ticks + 2 * SHORT)
+    return found
 
 
 def long_delay(seeds: range, episodes: int, quick: bool) -> dict[str, Any]:
