@@ -377,6 +377,17 @@ def test_kernl_learns_what_the_network_does(learns: str) -> None:
         np.testing.assert_allclose(leak[:3], 1 - np.diag(jacobian), atol=1e-3)  # it was 0.8
 
 
+@pytest.mark.slow
+def test_kernl_begins_anew_where_it_is_reset_and_learns_the_mean_of_a_batch() -> None:
+    fixed = rules.KeRNL(rate=0.0, pace=0.0, leak=0.3, optimiser=summing)
+    halves = [{name: rows[part] for name, rows in DRIVE.items()} for part in (slice(0, 5), slice(5, 10))]
+    first, second = (summed(recurrent(fixed), half) for half in halves)
+    trial = Phase("trial", ticks=5, reset=True)
+    assert close({name: first[name] + second[name] for name in first}, summed(recurrent(fixed), trial=trial))
+    both = {name: np.stack([half[name] for half in halves], 1) for name in DRIVE}
+    assert close({name: (first[name] + second[name]) / 2 for name in first}, summed(recurrent(fixed), both))
+
+
 def test_kernl_wants_cells_with_one_number() -> None:
     net = recurrent(rules.KeRNL())
     net.nodes["hidden"]["neuron"] = Two()
