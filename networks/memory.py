@@ -202,19 +202,23 @@ def add_replay(
 
 
 def add_recall(net: nx.MultiDiGraph, *, contest: Competition | None = None) -> None:
-    """Recall-gated credit, (5), in a network with `add_replay`: sparse attentive backtracking of one tick and one
+    """Recall-gated credit, (5), in a network with `add_replay`: sparse attentive backtracking through one tick and one
     memory.
 
-    Trials have, in place of ``replay``, two phases. In ``answer``, of a tick, the cells of the memory answer to the
-    input of the tick before, and what the hidden units were at the event that wins adds to their drive. All rules
-    learn there, from what is due then. In ``recall``, of two ticks, that event comes again, by what it has in common
-    with the input of the answer, and the rules learn in the second: errors come back to it from the answer alone.
-    Neither resets. Of `recall_drive` comes what asks; ``contest`` is by default that one event wins, the first of
-    those that are equally like. Events that only answer are lived through with ``encode`` 0, in a phase before.
+    A trial has two phases in place of ``replay``, which reset nothing. In ``answer``, of a tick, the cells of the
+    memory answer to the input of the tick before, and what the hidden units were at the event that wins adds to their
+    drive; all rules learn, from what is due then. In ``recall``, of two ticks, the event that wins by the input of the
+    answer comes again. In the second of them the rules learn, from the errors of the answer alone. `recall_drive` asks;
+    what is looked for is shown in a phase of its own before, with ``encode`` 0, lest it finds itself. By the
+    ``contest`` one event wins, the first of those that are equally like; by another, several are mixed.
+
+    Raises `NetworkError` where there is no memory.
     """
     from ..rules import OneShot
 
     circuit = read_graph(net)
+    if "index" not in net or not any(isinstance(p.neuron, ReplayHidden) for p in circuit.populations.values()):
+        raise NetworkError("there is nothing to recall from: networks.add_replay makes the memory, before add_recall")
     net.nodes["index"]["neuron"] = Index(Ranked(delta=0.0) if contest is None else contest)
     for pre, post, key, data in list(net.edges(keys=True, data=True)):
         if data.get("port") == "apical" and data.get("phases") == {"replay"}:  # from the event after
@@ -222,20 +226,14 @@ def add_recall(net: nx.MultiDiGraph, *, contest: Competition | None = None) -> N
         if post == "index" and type(circuit.populations[pre].neuron) is not Input:
             data["port"] = "content"
         if pre == "index":
-            data["phases"] = {*data["phases"], "recall"}
+            data["phases"] = {"recall"}
+    back: dict[str, Any] = {"field": "error", "port": "apical", "delay": 2, "topology": OneToOne(), "weights": 1.0}
     for name, p in circuit.populations.items():
         if isinstance(p.neuron, ReplayHidden):
             now = f"{name}->index, now"
             net.add_edge(name, "index", name=now, port="content", weights=0.0, rule=OneShot())
             net.add_edge("index", name, tied=now, name=f"index->{name}, now", port="drive", phases={"answer"})
-            way: dict[str, Any] = {
-                "topology": OneToOne(),
-                "weights": 1.0,
-                "field": "error",
-                "port": "apical",
-                "delay": 2,
-            }
-            net.add_edge(name, name, name=f"{name}, recalled", phases={"recall"}, **way)
+            net.add_edge(name, name, name=f"{name}, recalled", phases={"recall"}, **back)
 
 
 def _rounds(circuit: Circuit, hidden: Sequence[str]) -> list[str]:

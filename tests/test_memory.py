@@ -1,5 +1,6 @@
 """A memory of index cells, and learning from replay: against the exact gradient, and against theory of recall."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -160,26 +161,28 @@ def test_feedback_under_replay_becomes_the_transpose() -> None:
     """It is random and changes by the products of the forward weights, and both decay: what is between them shrinks by
     1 - decay a trial, as what is between the change and the gradient does."""
     trials, decay = 200, 0.02
-    drive = shown(trials + 1)
+    drive = shown(trials + 2)
     drive["output.target"] = np.roll(drive["input"], 1, 0)[:, :2]
     net = built(rules.Accumulated(rules.Delta(eta=0.05)), feedback=None)
     nets.add_feedback(net, kind="kolen_pollack", decay=decay)
     nets.add_replay(net, TICKS, feedback="kolen_pollack", decay=decay)
-    sim, (given, trial) = Simulator(net), relived(drive)
-    start = drawn(sim)
-    weights = [learned(sim, start)]
-    sim.run(given, trial=trial, callbacks=[lambda sim: weights.append(learned(sim, start))], chunk=1)
+    sim = Simulator(net)
+    weights, at = [drawn(sim)], np.cumsum([0, 1, trials, 1]) * TICKS
+    for first, last in itertools.pairwise(at):
+        given, trial = relived({name: rows[first:last] for name, rows in drive.items()})
+        sim.run(given, trial=trial, chunk=1)  # one program for all
+        weights.append(learned(sim, weights[0]))
     truth, aligned = Simulator(built(exact(), feedback=None)), []
     forward = {"hidden->hidden, back": "hidden->hidden", "output->hidden": "hidden->output"}
     for name, own in forward.items():
         apart = [w[name] - w[own].T for w in (weights[0], weights[-1])]
-        np.testing.assert_allclose(apart[1], (1 - decay) ** (trials + 1) * apart[0], atol=ROUNDING)
-    for k in (0, trials):
-        before = {name: weights[k][name] for name in start if name not in forward}
+        np.testing.assert_allclose(apart[1], (1 - decay) ** (trials + 2) * apart[0], atol=ROUNDING)
+    for k in (0, 2):
+        before = {name: w for name, w in weights[k].items() if name not in forward}
         after = {n: w + decay * before[n] * (n in forward.values()) for n, w in weights[k + 1].items() if n in before}
         for name, w in before.items():
             truth.set_weights(name, w)
-        rows = slice(k * TICKS, (k + 1) * TICKS)
+        rows = slice(at[k], at[k + 1])
         truth.run({n: r[rows] for n, r in drive.items()}, trial=Phase("live", TICKS, plastic="last", reset=True))
         aligned.append(cosine(after, learned(truth, before), before))
     assert aligned[0] < 0.8 < 0.99 < aligned[1]
@@ -192,6 +195,8 @@ def test_what_cannot_be_replayed_is_refused() -> None:
     late.add_edge("hidden", "hidden", delay=2)
     with pytest.raises(NetworkError, match=r"'hidden->hidden\[1\]' has a delay of 2 ticks"):
         nets.add_replay(late, 3)
+    with pytest.raises(NetworkError, match="nothing to recall from"):
+        nets.add_recall(built(rule()))
     with pytest.raises(NetworkError, match="nothing is recurrent"):
         nets.add_replay(nets.perceptron((3, 4, 2), rule()), 3)
     for wrong in ([3], [-1], []):

@@ -31,8 +31,8 @@ SHORT = 8  # ticks that truncated learners go back
 HIDDEN = ("input->hidden", "hidden->hidden", "bias->hidden")
 PLASTIC = (*HIDDEN, "hidden->output", "bias->output")
 BACK = ("output->hidden", "hidden->hidden, back")  # where they have weights of their own
-TAUGHT = 400  # trials in which feedback learns, decaying by `FORGET` in each
-FORGET = 0.01
+TAUGHT = 1500  # trials in which feedback learns, decaying by `FORGET` in each
+FORGET = 0.005
 
 Array = Float[np.ndarray, "..."]
 
@@ -130,7 +130,7 @@ def by_replay(
 
 def with_learned_feedback(seeds: range) -> dict[str, Array]:
     """All weights after trials with replay in which the feedback learned, too."""
-    net = network(rules.Accumulated(rules.Delta(eta=0.01)), feedback=None)
+    net = network(rules.Accumulated(rules.Delta(eta=0.02)), feedback=None)
     nets.add_feedback(net, kind="kolen_pollack", decay=FORGET)
     nets.add_replay(net, TICKS, feedback="kolen_pollack", decay=FORGET)
     sim = sweep(net, {"seed": seeds})
@@ -168,8 +168,10 @@ def decay(seeds: range, quick: bool) -> dict[str, Any]:
     }
     if not quick:
         weights = with_learned_feedback(seeds)
-        learned = {"exact": gradient(drive, seeds, weights=weights), "feedback": "random", "weights": weights}
-        conditions["other"]["learned feedback"] = learned
+        given = {"exact": gradient(drive, seeds, weights=weights), "feedback": "random"}
+        forward = {name: weights[name] for name in PLASTIC}
+        conditions["other"]["learned feedback"] = {**given, "weights": weights}
+        conditions["other"]["random feedback, the same weights"] = {**given, "weights": forward}
     return {kind: {name: cosines(**given) for name, given in each.items()} for kind, each in conditions.items()}
 
 
@@ -296,8 +298,9 @@ def replay_figure(path: Path, metrics: Mapping[str, Any]) -> None:
         x, y = [float(v) for v in at], np.array([values[v] for v in at])
         axis.plot(x, y, color="0.75", lw=0.8)
         axis.plot(x, y.mean(1), "o-", ms=4)
-        for name, style in (("forward", ":"), ("random feedback", "--")):
-            axis.axhline(np.mean(metrics["decay"]["other"][name]), color="0.4", lw=1, ls=style, label=name)
+        for name, style in (("forward", ":"), ("random feedback", "--"), ("learned feedback", "-.")):
+            if name in metrics["decay"]["other"]:
+                axis.axhline(np.mean(metrics["decay"]["other"][name]), color="0.4", lw=1, ls=style, label=name)
         axis.set(xlabel=label, ylim=(0, 1.05))
     axes[0].set_ylabel("cosine with the gradient")
     axes[0].legend(frameon=False, fontsize=8, loc="lower right")
@@ -305,9 +308,8 @@ def replay_figure(path: Path, metrics: Mapping[str, Any]) -> None:
         for number, (name, found) in enumerate(curves.items()):
             tenths = np.mean(found, axis=0)
             exact = number < 2  # what replay of as many events lies on top of
-            look: dict[str, Any] = (
-                {"color": f"C{number}", "lw": 5, "alpha": 0.3} if exact else {"color": f"C{number - 2}", "lw": 1.4}
-            )
+            other = {"color": f"C{number - 2}", "lw": 1.4, "ls": "--" if "recall" in name.split(",")[0] else "-"}
+            look: dict[str, Any] = {"color": f"C{number}", "lw": 5, "alpha": 0.3} if exact else other
             axes[3].plot(np.arange(0.05, 1, 0.1) * 100, tenths, label=name, **look)
         axes[3].axhline(0.5, color="0.6", lw=0.8, ls="--")
         axes[3].set(xlabel="trials (%)", ylabel="right answers", ylim=(0.4, 1.02))
