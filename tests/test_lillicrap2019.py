@@ -52,6 +52,10 @@ def test_expected_numbers() -> None:
     last = {name: [each[-1] for each in found] for name, found in metrics["learning"].items()}
     assert min(last["backpropagation through time"]) > 0.98
     assert min(last["replay"]) > 0.98
-    for blind in ("the same, 8 ticks", "replay of the last 8 ticks", "forward replay"):
+    assert min(metrics["decay"]["other"]["learned feedback"]) > 0.999
+    assert max(metrics["decay"]["other"]["random feedback, the same weights"]) < 0.7
+    assert min(last["recall"]) > 0.98
+    truncated = ("the same, 8 ticks", "replay of the last 8 ticks", "no recall, replay of the last 8 ticks")
+    for blind in (*truncated, "forward replay"):
         assert np.mean(last[blind]) < 0.6, blind  # chance, with a deviation of .04: all see one set of 150
     assert sorted(last["replay, random feedback"])[1] > 0.95  # three of four

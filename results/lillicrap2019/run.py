@@ -303,7 +303,7 @@ def replay_figure(path: Path, metrics: Mapping[str, Any]) -> None:
                 axis.axhline(np.mean(metrics["decay"]["other"][name]), color="0.4", lw=1, ls=style, label=name)
         axis.set(xlabel=label, ylim=(0, 1.05))
     axes[0].set_ylabel("cosine with the gradient")
-    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
+    axes[0].legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.2))
     if curves:
         for number, (name, found) in enumerate(curves.items()):
             tenths = np.mean(found, axis=0)
