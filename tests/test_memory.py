@@ -157,6 +157,7 @@ def test_forward_replay_random_feedback_and_a_poor_memory_are_not_the_gradient()
         assert 0 < worse < 0.99
 
 
+@pytest.mark.slow
 def test_feedback_under_replay_becomes_the_transpose() -> None:
     """It is random and changes by the products of the forward weights, and both decay: what is between them shrinks by
     1 - decay a trial, as what is between the change and the gradient does."""
