@@ -116,6 +116,7 @@ LEARNERS: dict[str, Learner] = {
     "KF-RTRL": Learner(whole(rules.KFRTRL)),
     "reverse KF-RTRL": Learner(whole(rules.ReverseKFRTRL)),
     "UORO": Learner(whole(rules.UORO)),
+    "KeRNL": Learner(whole(rules.KeRNL)),
     "DNI": Learner(whole(rules.DNI)),
     "replay": Learner(local(rules.Delta(eta=1.0)), feedback="symmetric", replayed=True),
     "RFLO symmetric": Learner(local(rules.RFLO(eta=1.0)), feedback="symmetric"),
@@ -161,8 +162,8 @@ def run(
 ) -> dict[str, Any]:
     """Train one network by every learner on every data set and write temporal_real.png, table.md and metrics.json.
 
-    ``eta`` and ``stages``, where they are not 0, replace the learner's own rate
-    and the usual number of stages. ``quick``: four of the learners, on scikit-learn's small digits, which need no download.
+    ``eta`` and ``stages``, where they are not 0, replace the learner's own rate and the usual number of stages.
+    ``quick``: four of the learners, on scikit-learn's small digits, which need no download.
     """
     if quick:
         data, learners = ("digits",), tuple(name for name in learners if name in QUICK) or learners
