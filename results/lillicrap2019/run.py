@@ -261,14 +261,15 @@ def long_delay(seeds: range, episodes: int, quick: bool) -> dict[str, Any]:
     """The probability of taking the key at each of 20 stages and in the last episode, by learner, standard deviation of
     the apples and replica."""
     found: dict[str, Any] = {}
-    agents = [("recall", 5.0), ("TD", 5.0)]
+    agents = [("recall", 5.0), ("TD", 5.0), ("TVT", 5.0)]
     if not quick:
-        agents += [("undiscounted", 5.0), ("recall", 20.0), ("undiscounted", 20.0)]
+        agents += [("undiscounted", 5.0), ("recall", 20.0), ("undiscounted", 20.0), ("TVT", 20.0)]
     for learner, apples in agents:
         net, drive, trial = key_and_door(learner, episodes, apples, seeds[0])
         sim = sweep(net, {"seed": seeds})
         p = sim.run(drive, trial=trial, record={"actor.p": 1})["actor.p"]
-        p = p.reshape(episodes, -1, len(seeds))[:, 0]  # of the first tick of each episode
+        first = [phase.name for phase in trial].index("act") if learner == "TVT" else 0  # tick in which it acts
+        p = p.reshape(episodes, -1, len(seeds))[:, first]
         stages = p.reshape(20, -1, len(seeds)).mean(1)
         of = {"p": [[float(v) for v in row] for row in stages.T], "last": [float(v) for v in p[-1]]}
         found[f"{learner}, apples {apples:g}"] = of
