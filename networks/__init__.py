@@ -52,6 +52,7 @@ from .neurons import (
 )
 from .perturbed import Antithetic, Change, LogLikelihood, Perturbed
 from .predictive_coding import PredictiveError, PredictiveValue, predictive_coding
+from .replay import Prioritised
 from .sources import gaussian, noisy, recall_drive, replay_drive, rows_of, spike_trains
 from .spiking import LIF, AdaptiveLIF, AdEx, ConductanceLIF, Izhikevich, Poisson, SpikeSource, Spiking
 from .stochastic import (
@@ -138,6 +139,7 @@ __all__ = [
     "Population",
     "PredictiveError",
     "PredictiveValue",
+    "Prioritised",
     "Probability",
     "Projection",
     "Ranked",

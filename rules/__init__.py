@@ -2,6 +2,7 @@
 rules that see the whole network."""
 
 from .arm import ARM
+from .backup import Backup
 from .base import LocalRule, NetworkRule, Rule
 from .bcm import BCM
 from .boltzmann import Boltzmann
@@ -83,6 +84,7 @@ __all__ = [
     "Accumulated",
     "Adam",
     "ApicalCancellation",
+    "Backup",
     "Boltzmann",
     "Bounded",
     "Clopath2010",

@@ -671,6 +671,14 @@ CASES = {
         new_syn={"potential": [[4.0, -1.0]], "adaptation": [[2.5, 0.0]], "trace": [[2.0, -0.5]]},
         shows=(r"\mathrm{slope\,a}_{i}",),
     ),
+    "Backup": Case(
+        rules.Backup(eta=0.1),
+        rules.Backup(eta=0.0),
+        (-0.2, -0.8),
+        pre={"trace": [1.0, 4.0]},
+        signals={"dopamine": -2.0},
+        shows=(r"\eta \mathrm{dopamine} \mathrm{trace}_{j}",),
+    ),
     # 0.1 * -2 * (1, 4), then 0.45 * (1, 4) + (2, -1)
     "TD": Case(
         rules.TD(eta=0.1, gamma=0.9, decay=0.5),
