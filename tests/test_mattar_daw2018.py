@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from engrax import Fields, cli, networks as nets
+from engrax import Fields, Phase, Simulator, cli, networks as nets
 from engrax.networks.replay import gain
 from engrax.results.mattar_daw2018 import agent, run as result
 
@@ -143,6 +143,24 @@ def enumerated(world: agent.World, q: Any, r: Any, need: Any, sequence: Any) -> 
     for event, z in trace.items():
         table[event] = z
     return best, table
+
+
+def test_a_sequence_that_grows_backs_up_all_its_events() -> None:
+    """Nothing but the start is needed first, then nothing but the place after it, from which a step pays 1, twice what
+    it was thought to be worth: both steps learn of it at once, the first as a backup of two steps."""
+    world = agent.track(3)
+    first, second = world.event(0, 1), world.event(1, 2)
+    sim = Simulator(agent.network(world))
+    sim.set_weights("reward->index", np.eye(12)[:, [second]])
+    sim.set_weights("index->critic", 0.5 * np.eye(12)[[second]])
+    needed = np.repeat(np.eye(3)[[0, 0, 1, 1]], 4, 1)
+    turns = np.array([0.0, 1.0, 0.0, 1.0])
+    drive = {"index.need": needed, "index.ask": np.repeat(turns[:, None], 12, 1)}
+    rest = Phase("rest", 4, signals={"encode": 0.0})
+    x = sim.run(drive, trial=rest, signals={"learn": turns}, record={"index.x": 1})["index.x"]
+    np.testing.assert_array_equal(x[1::2], np.eye(12)[[first, second]])
+    values = agent.GAMMA * np.eye(12)[first] + np.eye(12)[second]
+    np.testing.assert_allclose(np.asarray(sim.params["index->critic"].w)[0], values, atol=ROUNDING)
 
 
 def test_directions_and_sequences() -> None:
