@@ -18,6 +18,7 @@ from .datasets import (
 )
 from .dendritic import Dendritic, dendritic_microcircuit
 from .equilibrium import EnergyUnit, equilibrium_propagation
+from .fast_weights import fast_weights
 from .feedback import add_feedback, perceptron, recurrent
 from .fields import Fields
 from .forward_forward import GoodnessUnit, UnitPower, embed_labels, forward_forward
@@ -40,6 +41,7 @@ from .neurons import (
     Input,
     Integrator,
     KWinners,
+    LayerNorm,
     LeakyBinary,
     LeakyRate,
     Linear,
@@ -175,6 +177,7 @@ __all__ = [
     "embed_labels",
     "equilibrium_propagation",
     "fashion_mnist",
+    "fast_weights",
     "forward_forward",
     "from_neurons",
     "gaussian",

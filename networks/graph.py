@@ -89,6 +89,10 @@ class Circuit:
     stages: tuple[Vertex, ...]
     signals: dict[str, str] = field(default_factory=dict)
 
+    def fast(self, projection: str) -> tuple[str, ...]:
+        """The synaptic state that a projection carries on top of its weights (see `rules.Fast`)."""
+        return getattr(self.projections[projection].rule, "carried", ())
+
     def transposed(self, projection: Projection) -> bool:
         """Whether a tied projection goes the other way than the one whose weights it has."""
         assert projection.tied is not None

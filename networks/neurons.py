@@ -80,6 +80,20 @@ class Ranked(Competition):
         return out - jnp.where(place == jnp.argmax(left), self.delta, 0.0)
 
 
+class LayerNorm(Competition):
+    r"""Layer normalisation, then an ``activation`` f: :math:`x_i \leftarrow f\bigl((x_i - \mu) / \sqrt{\sigma^2 +
+    \epsilon}\bigr)` with the mean and the variance over the population.
+
+    Source: Ba, Kiros & Hinton, arXiv:1607.06450 (2016), with a gain of 1 and no bias.
+    """
+
+    activation: Activation = eqx.field(default=jax.nn.identity, static=True)
+    epsilon: float = 1e-5
+
+    def __call__(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        return self.activation((x - jnp.mean(x)) / jnp.sqrt(jnp.var(x) + self.epsilon))
+
+
 class Neuron(eqx.Module):
     """One neuron. A subclass holds parameters only; its state is passed in and out.
 

@@ -13,6 +13,7 @@ count are 0, and ``output.mute`` is 1 there.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from math import comb
 from typing import Any, Literal
 
 import numpy as np
@@ -341,6 +342,36 @@ def rows(
     floors = {"no input": float(-(share[share > 0] * np.log(share[share > 0])).sum()), "the whole": 0.0}
     shown, y, counts = _rows(shown, y, counts)
     return _told(f"{data.name} by rows", shown, y, ticks, "cross-entropy", floors, counts)
+
+
+def associative_retrieval(
+    trials: int, *, pairs: int = 4, letters: int = 26, digits: int = 10, batch: int | None = None, seed: int = 0
+) -> Task:
+    """Which digit came after this letter? ``c9k8j3f1??c``: ``pairs`` of a letter and a digit, two blanks, and one of the
+    letters again, all one hot, in that order. No letter comes twice, a digit may.
+
+    Outputs are the digits, told in the last of 2 * ``pairs`` + 3 ticks, the only one that counts. ``floors``: of who
+    knows nothing, and of who knows the digits that came but not with which letters.
+
+    Source: Ba et al., Advances in Neural Information Processing Systems 29 (2016).
+    """
+    rng = np.random.default_rng(seed)
+    lead = (trials,) if batch is None else (trials, batch)
+    ticks = 2 * pairs + 3
+    keys = rng.permuted(np.broadcast_to(np.arange(letters), (*lead, letters)), axis=-1)[..., :pairs]
+    values = rng.integers(digits, size=(*lead, pairs))
+    asked = rng.integers(pairs, size=(*lead, 1))
+    shown = np.full((*lead, ticks), letters + digits)
+    shown[..., 0 : 2 * pairs : 2], shown[..., 1 : 2 * pairs : 2] = keys, letters + values
+    shown[..., -1:] = np.take_along_axis(keys, asked, -1)
+    y = np.zeros((*lead, ticks, digits))
+    y[..., -1, :] = np.eye(digits)[np.take_along_axis(values, asked, -1)[..., 0]]
+    counts = np.broadcast_to(np.arange(ticks) == ticks - 1, (*lead, ticks))
+    again = [comb(pairs - 1, k) * (digits - 1) ** (pairs - 1 - k) / digits ** (pairs - 1) for k in range(pairs)]
+    unbound = -sum(p * np.log((1 + k) / pairs) for k, p in enumerate(again))
+    floors = {"nothing": float(np.log(digits)), "the digits": float(unbound), "the whole": 0.0}
+    x, y, counts = _rows(np.eye(letters + digits + 1)[shown], y, counts)
+    return _told("associative retrieval", x, y, ticks, "cross-entropy", floors, counts)
 
 
 def linear_track(trials: int, *, places: int = 10, reward: float = 1.0) -> Task:

@@ -37,6 +37,8 @@ class LocalRule(eqx.Module):
     sharing: ClassVar[Literal["each", "mean"]] = "each"
     # Synaptic state that remembers what the post neuron did of late: where a phase resets the neuron it begins anew.
     transient: ClassVar[tuple[str, ...]] = ()
+    # Synaptic state that is transmitted on top of the weight, as activity is: it changes in every tick, plastic or not.
+    carried: ClassVar[tuple[str, ...]] = ()
     # Weights that are of one copy's own past: no batch can share them.
     alone: ClassVar[bool] = False
 

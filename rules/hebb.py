@@ -8,13 +8,17 @@ Source: Hebb, The Organization of Behavior (Wiley, 1949). Unbounded by itself: w
 
 from typing import Any
 
+import equinox as eqx
+
 from .base import Rule
 
 
 class Hebb(Rule):
-    r"""(1); ``eta`` per tick and unit of activity squared."""
+    r"""(1); ``eta`` per tick and unit of activity squared. ``field`` of the pre neuron's state, or one of its ports, may be
+    another than its output."""
 
     eta: float = 1e-3
+    field: str = eqx.field(default="x", static=True)
 
     def update(self, pre: Any, post: Any) -> Any:
-        return self.eta * post.x * pre.x
+        return self.eta * post.x * getattr(pre, self.field)

@@ -26,6 +26,9 @@ class Wrapper(LocalRule):
                 f"{name} cannot wrap {learner}: a wrapper goes around a function of one synapse. What is done with the "
                 f"gradient of a network rule its optimiser says: {learner}(optimiser=...)"
             )
+        if rule.carried:
+            name, inner = type(self).__name__, type(rule).__name__
+            raise TypeError(f"{name} cannot wrap {inner}, which leaves the weight as it is: {inner} goes around {name}")
 
     @property
     def noise(self) -> Noise | None:  # type: ignore[override]
@@ -289,6 +292,43 @@ class Adam(OfMean):
         steps = jnp.maximum(n, 1.0)
         mean, spread = m / (1 - self.mu**steps), v / (1 - self.rho**steps)
         return due * self.eta * mean / (jnp.sqrt(spread) + self.epsilon), syn.replace(m=m, v=v, n=n)
+
+
+class Fast(Wrapper):
+    r"""Fast weights: what the rule would do to the weight w it does to ``fast``, A, which the synapse transmits on top,
+    :math:`w + A`. A is activity: it begins from 0 with the post neuron wherever a phase resets it, changes in every tick,
+    plastic or not, and every copy of a batch has its own. Around ``Decay(Hebb(eta), rate)``: :math:`A_t =
+    (1 - \mathrm{rate})\,A_{t-1} + \eta\,x_i x_j` (Hinton & Plaut, Annual Conference of the Cognitive Science Society,
+    1987; Ba et al., Advances in Neural Information Processing Systems 29, 2016)."""
+
+    sharing: ClassVar[Any] = "each"
+    carried: ClassVar[tuple[str, ...]] = ("fast",)
+    alone: ClassVar[bool] = False
+
+    def __check_init__(self) -> None:
+        if core(self) is not None:
+            raise TypeError(f"Fast is each copy's own: it cannot wrap {type(self.rule).__name__}, which acts on a mean")
+
+    @property
+    def transient(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(self.init())
+
+    def init(self) -> Fields:
+        return self.rule.init().replace(fast=0.0)
+
+    def evaluate(self, env: Environment) -> tuple[Any, Fields]:
+        inner = env.replace(w=env.syn.fast)
+        if self.rule.constraint_pooled(inner) is not None:
+            raise TypeError("Fast cannot wrap a constraint with a pooled sum: Normalised")
+        dw, syn = self.rule.evaluate(inner)
+        fast = self.rule.constrained(env.replace(w=env.syn.fast + dw))
+        return jnp.zeros_like(env.w), syn.replace(fast=fast)
+
+    def pooled(self, env: Environment) -> Fields:
+        return self.rule.pooled(env.replace(w=env.syn.fast))
+
+    def constrained(self, env: Environment) -> Any:
+        return env.w
 
 
 class SoftBounded(Wrapper):

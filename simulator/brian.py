@@ -460,6 +460,8 @@ class _Script:
             )
         traced, post = sim.network.traced[projection.name], self.groups[projection.post]
         owner = f"projection {projection.name!r} ({type(rule).__name__})"
+        if rule.carried:
+            raise ExportError(f"{owner} has fast weights on top of the slow ones, which are not exported")
         if "efferent" in traced.update.reads:
             raise ExportError(f"{owner} sums over a pre neuron's synapses in turn, which Brian2 cannot express")
         known, numbers = {"dt": _literal(sim.dt), "w": "w", "noise": names("noise"), "released": "1.0"}, {"dt": sim.dt}

@@ -7,7 +7,7 @@ traced, says what it reads. The tick itself is `Network.activity`, differentiate
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,10 @@ from jaxtyping import Array, Float
 
 from .dynamics import trace_stage
 from .keys import named_key
-from .layout import Blocks
+from .layout import Blocks, PerNeuron
 from .networks.fields import Fields
 from .networks.graph import Circuit, NetworkError, Projection
+from .plasticity import TracedRule
 from .protocol import Phase
 from .rules.base import NetworkRule, PerTarget, Synaptic, Vector
 from .rules.equations import dependencies
@@ -32,7 +33,9 @@ from .rules.equations import dependencies
 if TYPE_CHECKING:
     from .network import Model, Network, State
 
-Vertex = tuple[int, str, str]  # so many ticks ago, population, field or port
+# So many ticks ago; population, field or port; or of a projection with fast weights SYNAPSES + name, field.
+Vertex = tuple[int, str, str]
+SYNAPSES = "->"  # no population is called so
 ONE, ALL = "one", "all"  # what a neuron's field follows from: its own neuron, or every one of the population
 
 
@@ -67,7 +70,10 @@ class Group:
     ports: tuple[tuple[str, str], ...]  # where drive matters
     gated: tuple[str, ...]  # projections that live in some phases only
     lasting: tuple[tuple[str, str], ...]  # the targets whose arrivals reach what is carried
-    sizes: dict[str, int]
+    fast: tuple[str, ...]  # projections whose synapses' own state is carried
+    heard: tuple[str, ...]  # signals that their rules read
+    sizes: dict[str | tuple[str, str], int]
+    ends: dict[str, str]
     wires: nx.DiGraph
     patterns: dict[str, sp.csr_array | None]  # of the projections, where sparse
 
@@ -77,17 +83,21 @@ class Group:
 
     @functools.cached_property
     def places(self) -> dict[Vertex, slice]:
-        ends = np.cumsum([0, *(self.sizes[population] for _, population, _ in self.carried)])
+        ends = np.cumsum([0, *(self.width(vertex) for vertex in self.carried)])
         return {v: slice(int(a), int(b)) for v, a, b in zip(self.carried, ends, ends[1:], strict=False)}
 
     @functools.cached_property
     def size(self) -> int:
-        return sum(self.sizes[population] for _, population, _ in self.carried)
+        return sum(self.width(vertex) for vertex in self.carried)
+
+    def width(self, vertex: Vertex) -> int:
+        """How many numbers each copy has there."""
+        return self.sizes[vertex[1:] if vertex[1].startswith(SYNAPSES) else vertex[1]]
 
     @functools.cached_property
     def made(self) -> int:
         """How many of the carried numbers are made in the tick; the others move on by one."""
-        return sum(self.sizes[population] for age, population, _ in self.carried if age == 1)
+        return sum(self.width(vertex) for vertex in self.carried if vertex[0] == 1)
 
     @functools.cached_property
     def moved(self) -> np.ndarray:
@@ -97,8 +107,8 @@ class Group:
 
     def reset(self, populations: frozenset[str]) -> np.ndarray:
         """1 for what is carried by other populations."""
-        stays = [v[1] not in populations for v in self.carried]
-        return np.repeat(np.array(stays, float), [self.sizes[v[1]] for v in self.carried])
+        stays = [self.ends.get(v[1], v[1]) not in populations for v in self.carried]
+        return np.repeat(np.array(stays, float), [self.width(v) for v in self.carried])
 
     # Structure: which neuron's numbers can follow from which, whatever the values are.
 
@@ -135,16 +145,16 @@ class Group:
 
     def _between(self, source: Vertex, end: Vertex) -> sp.csr_array:
         """(end, source) of bool: the ways within a tick."""
-        shape = (self.sizes[end[1]], self.sizes[source[1]])
+        shape = (self.width(end), self.width(source))
         if source not in self.wires or end not in self.wires:  # on its way between two ticks that matter
             return sp.csr_array(shape, dtype=bool)
-        reach: dict[Vertex, Any] = {source: sp.eye_array(self.sizes[source[1]], format="csr", dtype=bool)}
+        reach: dict[Vertex, Any] = {source: sp.eye_array(self.width(source), format="csr", dtype=bool)}
         between = nx.descendants(self.wires, source) & (nx.ancestors(self.wires, end) | {end})
         for vertex in nx.topological_sort(self.wires.subgraph(between | {source})):
             for _, after, ways in self.wires.out_edges(vertex, data="ways"):
                 if after in between:
                     for way in ways:
-                        step = self._way(way, self.sizes[after[1]], self.sizes[vertex[1]]) @ reach[vertex]
+                        step = self._way(way, self.width(after), self.width(vertex)) @ reach[vertex]
                         reach[after] = (reach[after] + step if after in reach else step).astype(bool)
         return reach.get(end, sp.csr_array(shape, dtype=bool))
 
@@ -155,7 +165,7 @@ class Group:
         return sp.csr_array(np.ones((post, pre), bool)) if pattern is None else (pattern != 0)
 
 
-def groups_of(circuit: Circuit) -> dict[str, Group]:
+def groups_of(circuit: Circuit, traced: Mapping[str, TracedRule]) -> dict[str, Group]:
     """The groups of a network, each under its first projection's name.
 
     Raises `NetworkError` where a projection cannot learn by a network rule.
@@ -168,11 +178,13 @@ def groups_of(circuit: Circuit) -> dict[str, Group]:
                 equal[0].append(projection)
             else:
                 members.append([projection])
-    wires = _wires(circuit) if members else nx.DiGraph()
-    return {group[0].name: _group(circuit, wires, group) for group in members}
+    wires = _wires(circuit, traced) if members else nx.DiGraph()
+    return {group[0].name: _group(circuit, traced, wires, group) for group in members}
 
 
-def _group(circuit: Circuit, wires: nx.DiGraph, members: list[Projection]) -> Group:
+def _group(
+    circuit: Circuit, traced: Mapping[str, TracedRule], wires: nx.DiGraph, members: list[Projection]
+) -> Group:
     names = tuple(p.name for p in members)
     learner = type(members[0].rule).__name__
     told = [
@@ -220,12 +232,19 @@ def _group(circuit: Circuit, wires: nx.DiGraph, members: list[Projection]) -> Gr
             raise NetworkError(f"{owner}: {learner} does not follow the load of {p.post!r} at its port {p.port!r}")
     sources = {(0, *use.target) for use in uses.values()}
     touched = sources.union(*(nx.descendants(timed, v) for v in sources))
-    carried = sorted(
-        (v for v in touched & telling if v[0]), key=lambda v: (v[0], list(circuit.populations).index(v[1]), v[2])
-    )
+    order = [*circuit.populations, *(SYNAPSES + name for name in circuit.projections)]
+    carried = sorted((v for v in touched & telling if v[0]), key=lambda v: (v[0], order.index(v[1]), v[2]))
     made = {(0, *v[1:]) for v in carried if v[0] == 1}
     behind = made.union(outputs, *(nx.ancestors(wires, v) for v in made | outputs))
-    ports = tuple(sorted((n, f) for age, n, f in behind if age == 0 and f in circuit.populations[n].neuron.ports))
+    cells = [(n, f) for age, n, f in behind if age == 0 and n in circuit.populations]
+    ports = tuple(sorted((n, f) for n, f in cells if f in circuit.populations[n].neuron.ports))
+    synaptic = {n.removeprefix(SYNAPSES) for _, n, _ in behind if n.startswith(SYNAPSES)}
+    for name in sorted(synaptic):
+        p = circuit.projections[name]
+        if p.phases is not None or p.synapses is not None:
+            why = "lives in some phases only" if p.phases is not None else "is sparse"
+            raise NetworkError(f"projection {name!r} has fast weights and {why}, which {learner} does not follow")
+    fast = tuple(name for name in circuit.projections if SYNAPSES + name in {v[1] for v in carried})
     lasting = {v for v in sources if v in made.union(*(nx.ancestors(wires, end) for end in made))}
     return Group(
         names,
@@ -236,7 +255,10 @@ def _group(circuit: Circuit, wires: nx.DiGraph, members: list[Projection]) -> Gr
         ports,
         tuple(name for name, p in circuit.projections.items() if p.phases is not None and p.tied is None),
         tuple(sorted(v[1:] for v in lasting)),
-        {name: p.size for name, p in circuit.populations.items()},
+        fast,
+        tuple(sorted({signal for name in fast for signal in traced[name].fields("signals")})),
+        {name: p.size for name, p in circuit.populations.items()} | _sizes(circuit, traced, synaptic),
+        {SYNAPSES + name: circuit.projections[name].post for name in synaptic},
         wires,
         {name: p.synapses for name, p in circuit.projections.items()},
     )
@@ -249,8 +271,25 @@ def told_of(circuit: Circuit, population: str) -> tuple[str, str]:
     return ("v", "credit") if {"v", "credit"} <= set(neuron.init()) else ("drive", "error")
 
 
-def _wires(circuit: Circuit) -> nx.DiGraph:
-    """What follows from what within a tick, field by field; ``ways`` are ONE, ALL or projections."""
+def _sizes(
+    circuit: Circuit, traced: Mapping[str, TracedRule], projections: Collection[str]
+) -> dict[str | tuple[str, str], int]:
+    """How many numbers the fields of these projections' synaptic state have."""
+    found: dict[str | tuple[str, str], int] = {}
+    for name in projections:
+        p = circuit.projections[name]
+        pre, post = circuit.populations[p.pre].size, circuit.populations[p.post].size
+        of = {"pre": pre, "post": post, None: post * pre}
+        found |= {(SYNAPSES + name, f): of[traced[name].held.get(f)] for f in p.rule.init()}
+    return found
+
+
+def _wires(circuit: Circuit, traced: Mapping[str, TracedRule]) -> nx.DiGraph:
+    """What follows from what within a tick, field by field; ``ways`` are ONE, ALL or projections.
+
+    Of fast weights all are taken to follow from all neurons that they join. Signals are what they are: no credit goes
+    through them.
+    """
     wires = nx.DiGraph()
 
     def follows(source: Vertex, end: Vertex, way: str) -> None:
@@ -261,8 +300,8 @@ def _wires(circuit: Circuit) -> nx.DiGraph:
     for name, population in circuit.populations.items():
         neuron = population.neuron
         for stage in ("step", "respond"):
-            traced = trace_stage(neuron, stage)
-            for output, reads in zip(traced.outputs, dependencies(traced.jaxpr, traced.inputs), strict=True):
+            model = trace_stage(neuron, stage)
+            for output, reads in zip(model.outputs, dependencies(model.jaxpr, model.inputs), strict=True):
                 together = neuron.lateral is not None and output == "x" if stage == "step" else neuron.collective
                 for kind, _, field in (read.partition(".") for read in reads):
                     if kind == "ports":
@@ -274,6 +313,20 @@ def _wires(circuit: Circuit) -> nx.DiGraph:
                     follows(source, (0, name, output), ALL if together else ONE)
     for name, p in circuit.projections.items():
         follows((p.delay, p.pre, p.field), (0, p.post, p.port), name)
+        for field in circuit.fast(p.tied or name):
+            follows((1, SYNAPSES + (p.tied or name), field), (0, p.post, p.port), ALL)
+    for name in (name for name in traced if circuit.fast(name)):
+        update, pool, held = traced[name].update, traced[name].pool, traced[name].held
+        p, own = circuit.projections[name], SYNAPSES + name
+        for output, reads in zip(update.outputs, dependencies(update.jaxpr, update.inputs), strict=True):
+            end = (0, own, output.removeprefix("syn."))
+            summed = pool.reads if reads & {"afferent", "efferent"} else frozenset()
+            for kind, _, field in (read.partition(".") for read in (*reads, *summed) if output != "dw"):
+                if kind == "syn":
+                    apart = f"syn.{field}" in summed or held.get(field) != held.get(end[2])
+                    follows((1, own, field), end, ALL if apart else ONE)
+                elif kind in ("pre", "post"):
+                    follows((p.delay, p.pre, field) if kind == "pre" else (0, p.post, field), end, ALL)
     return wires
 
 
@@ -433,7 +486,10 @@ class Ticked:
         state = _with(self._state, {vertex: c[..., place] for vertex, place in group.places.items()})
         drive = {port: d + arrivals.get(".".join(port), 0.0) for port, d in self._moment["drive"].items()}
         neurons = network.activity(self._model, state, drive, self._phase)
-        made = [neurons[population][name] for age, population, name in group.carried if age == 1]
+        signals = Fields(self._moment["signals"])
+        synapses = {name: network.synapses(name, self._model, state, neurons, signals) for name in group.fast}
+        after = dataclasses.replace(state, neurons=neurons, synapses={**state.synapses, **synapses})
+        made = [_now(after, population, name) for age, population, name in group.carried if age == 1]
         inputs = {name: neurons[name][told_of(network.circuit, name)[0]] for name in group.told}
         seen = {}
         for name, use in group.uses.items():
@@ -460,7 +516,7 @@ class Ticked:
     def _read(self, vertex: Vertex) -> Any:
         age, population, name = vertex
         if age == 1:
-            return self._state.neurons[population][name]
+            return _now(self._state, population, name)
         past = self._state.history[population][name]
         return jax.lax.dynamic_index_in_dim(past, (self._state.tick - age) % past.shape[0], 0, keepdims=False)
 
@@ -480,11 +536,24 @@ class Ticked:
         return self._network.carried(self._network.circuit.projections[name], self._state)
 
 
+def _now(state: "State", owner: str, name: str) -> Any:
+    """A field of neurons, or of synapses, in a row."""
+    if not owner.startswith(SYNAPSES):
+        return state.neurons[owner][name]
+    held = state.synapses[owner.removeprefix(SYNAPSES)].syn[name]
+    return held.values if isinstance(held, PerNeuron) else held[0].reshape(*held[0].shape[:-2], -1)
+
+
 def _with(state: "State", values: Mapping[Vertex, Any]) -> "State":
     """The state with other values of what is so many ticks ago."""
-    neurons, history = dict(state.neurons), dict(state.history)
+    neurons, history, synapses = dict(state.neurons), dict(state.history), dict(state.synapses)
     for (age, population, name), value in values.items():
-        if age == 1:
+        if population.startswith(SYNAPSES):
+            owner = population.removeprefix(SYNAPSES)
+            syn = synapses[owner].syn
+            new = jax.tree.map(lambda old, value=value: value.reshape(old.shape), syn[name])
+            synapses[owner] = dataclasses.replace(synapses[owner], syn=syn.replace(**{name: new}))
+        elif age == 1:
             neurons[population] = neurons[population].replace(**{name: value})
         else:
             past = history[population][name]
@@ -492,7 +561,7 @@ def _with(state: "State", values: Mapping[Vertex, Any]) -> "State":
             history[population] = history[population].replace(
                 **{name: jax.lax.dynamic_update_index_in_dim(past, value, slot, 0)}
             )
-    return dataclasses.replace(state, neurons=neurons, history=history)
+    return dataclasses.replace(state, neurons=neurons, history=history, synapses=synapses)
 
 
 # What the network's own step does with a group
@@ -503,7 +572,7 @@ def begin(network: "Network", group: Group, model: "Model", state: "State") -> M
     rule, weights = _rule(group, model), {name: state.synapses[name].w for name in group.members}
     copies = next(iter(state.neurons.values())).x.shape[:-1]
     linked = jnp.ones((*copies, group.size))
-    moment = _moment(network, group, state.neurons, {}, linked, None)
+    moment = _moment(network, group, state.neurons, {}, linked, None, Fields())
     past = rule.init(Ticked(network, group, model, state, moment, None, state.neurons))
     zeros = jax.tree.map(jnp.zeros_like, weights)
     return Memory(past, zeros, rule.optimiser(rule.eta).init(weights), linked)
@@ -517,12 +586,12 @@ def unlinked(group: Group, memory: Memory, populations: bool | frozenset[str]) -
 
 def learn(
     network: "Network", group: Group, model: "Model", state: "State", neurons: Mapping[str, Fields],
-    drive: Mapping[tuple[str, str], Any], phase: Phase, plastic: bool,
+    drive: Mapping[tuple[str, str], Any], phase: Phase, plastic: bool, signals: Fields,
 ) -> tuple[dict[str, Blocks], Memory]:  # fmt: skip
     """The weights and the memory after a tick that went from ``state`` to ``neurons``."""
     memory, rule = state.credit[group.name], _rule(group, model)
     weights = {name: state.synapses[name].w for name in group.members}
-    moment = _moment(network, group, neurons, drive, memory.linked, phase)
+    moment = _moment(network, group, neurons, drive, memory.linked, phase, signals)
     tick = Ticked(network, group, model, state, moment, phase, neurons)
     past, gradient, due = rule.follow(memory.past, tick, plastic and phase.plastic == "last")
     gradient = jax.tree.map(jnp.add, memory.gradient, gradient)
@@ -541,7 +610,7 @@ def learn(
 
 def _moment(
     network: "Network", group: Group, neurons: Mapping[str, Fields], drive: Mapping[tuple[str, str], Any],
-    linked: Any, phase: Phase | None,
+    linked: Any, phase: Phase | None, signals: Fields,
 ) -> dict[str, Any]:  # fmt: skip
     """Of a tick what the state does not tell."""
     lives = {name: network.circuit.projections[name].phases for name in group.gated}
@@ -552,6 +621,10 @@ def _moment(
             name: jnp.asarray(phase is None or phase.name in (names or ()), float) for name, names in lives.items()
         },
         "linked": linked,
+        "signals": {
+            name: jnp.broadcast_to(jnp.asarray(signals[name] if name in signals else 0.0, float), linked.shape[:-1])
+            for name in group.heard
+        },
     }
 
 

@@ -149,16 +149,17 @@ class Network:
         neurons = self.activity(model, state, drive, phase)
         every = self.signals(state, neurons, signals, phase)
         synapses = dict(state.synapses)
-        if plastic:
-            for name in self.learned(phase):
-                if name in self.traced:
-                    synapses[name] = self._learn(self.circuit.projections[name], model, state, neurons, every)
+        for name in self.learned(phase, plastic):
+            if name in self.traced:
+                synapses[name] = self.synapses(name, model, state, neurons, every)
         memories = dict(state.credit)
         for name, group in self.groups.items():
             if phase.plastic == "never":
                 memories[name] = credit.unlinked(group, memories[name], True)
                 continue
-            weights, memories[name] = credit.learn(self, group, model, state, neurons, drive, phase, plastic)
+            weights, memories[name] = credit.learn(
+                self, group, model, state, neurons, drive, phase, plastic, every
+            )
             synapses |= {member: Synapses(w, synapses[member].syn) for member, w in weights.items()}
         history = {
             name: Fields(
@@ -178,11 +179,12 @@ class Network:
             neurons[name] = self._update(name, stage, model, state, neurons, drive, phase)
         return neurons
 
-    def learned(self, phase: Phase) -> tuple[str, ...]:
-        """The projections whose weights change in a plastic tick of a phase."""
+    def learned(self, phase: Phase, plastic: bool) -> tuple[str, ...]:
+        """The projections whose synapses change in a tick of a phase: fast weights do in one that is not plastic, too."""
         projections = self.circuit.projections
-        lives = {name: projections[name].phases for name in self.traced}
-        lives |= {name: None for group in self.groups.values() for name in group.members}
+        lives = {name: projections[name].phases for name in self.traced if plastic or self.circuit.fast(name)}
+        if plastic:
+            lives |= {name: None for group in self.groups.values() for name in group.members}
         return tuple(name for name, phases in lives.items() if phases is None or phase.name in phases)
 
     def local(self, model: Model, name: str) -> LocalRule:
@@ -192,8 +194,11 @@ class Network:
         return rule
 
     def carried(self, projection: Projection, state: State) -> Blocks:
-        """The weights of a projection; of one that is tied, the other's."""
-        w = state.synapses[projection.tied or projection.name].w
+        """The weights of a projection, with the fast ones; of one that is tied, the other's."""
+        owner = projection.tied or projection.name
+        w = state.synapses[owner].w
+        for field in self.circuit.fast(owner):
+            w = tuple(slow + fast for slow, fast in zip(w, state.synapses[owner].syn[field], strict=True))
         if projection.tied is None or not self.circuit.transposed(projection):
             return w
         return (jnp.swapaxes(w[0], -1, -2),)
@@ -274,15 +279,19 @@ class Network:
         else:
             owner = projection.tied or projection.name
             key, shapes = _release_key(model, owner, state.tick), state.synapses[owner].w
+            each = w[0].ndim > shapes[0].ndim  # every copy has its own weights
 
-            def one(copy: Any, x: Any) -> Any:
+            def one(copy: Any, x: Any, w: Blocks) -> Any:
                 masks = released(projection.release, shapes, key, copy)
                 if projection.tied is not None and self.circuit.transposed(projection):
                     masks = (masks[0].T,)
                 return layout.propagate(tuple(w * mask for w, mask in zip(w, masks, strict=True)), x)
 
             copies = None if x.ndim == 1 else jnp.arange(x.shape[0])
-            arriving = one(0, x) if copies is None else jax.lax.map(lambda given: one(*given), (copies, x))
+            if copies is None:
+                arriving = one(0, x, w)
+            else:
+                arriving = jax.lax.map(lambda given: one(*given[:2], *(given[2:] or (w,))), (copies, x, *[w] * each))
         return arriving if projection.gain == 1 else projection.gain * arriving
 
     def _noise(self, neuron: Neuron, stage: Stage, key: Any, name: str, tick: Any, like: Any) -> Any:
@@ -310,10 +319,11 @@ class Network:
         counters = {"tick": state.tick, "count": count, "last": jnp.ones(())}
         return Fields({**counters, **broadcast, **phase.signals, **dict((given or Fields()).items())})
 
-    def _learn(
-        self, projection: Projection, model: Model, state: State, neurons: Mapping[str, Fields], signals: Fields
+    def synapses(
+        self, name: str, model: Model, state: State, neurons: Mapping[str, Fields], signals: Fields
     ) -> Synapses:
-        name = projection.name
+        """Those of a projection after its rule saw a tick that went from ``state`` to ``neurons``."""
+        projection = self.circuit.projections[name]
         traced, old = self.traced[name], state.synapses[name]
         missing = [s for s in traced.fields("signals") if s not in signals]
         if missing:
@@ -404,7 +414,7 @@ def make_network(
             stepped[name] = step
     following = all(isinstance(layout, EventLayout) for layout in layouts.values())
     in_loops = following and stepped.keys() == circuit.populations.keys() and not circuit.signals
-    groups = credit.groups_of(circuit)
+    groups = credit.groups_of(circuit, traced)
     return Network(bare, dt, traced, delayed, into, stepped, groups, in_loops), neurons, rules, layouts
 
 
@@ -412,7 +422,7 @@ def _follows_spikes(circuit: Circuit, projection: Projection, traced: TracedRule
     """Whether few synapses of a projection have anything to do in a tick, and looking at those alone is worth it."""
     if projection.synapses is None or projection.field != "x" or projection.release < 1:
         return False
-    if not kernels.by_events(projection.synapses.nnz):
+    if circuit.fast(projection.tied or projection.name) or not kernels.by_events(projection.synapses.nnz):
         return False
     ends = (projection.pre,) if traced is None else (projection.pre, projection.post)
     spiking = all(isinstance(circuit.populations[end].neuron, Spiking) for end in ends)

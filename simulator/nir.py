@@ -215,6 +215,8 @@ class _Graph:
             raise ExportError(f"{owner} lives in some phases only, which NIR does not have")
         if projection.release < 1:
             raise ExportError(f"{owner}: its synapses fail at random, which NIR has not: remove release")
+        if self.circuit.fast(projection.tied or name):
+            raise ExportError(f"{owner} has fast weights, which NIR has not: take its rule away")
         if projection.field != "x":
             raise ExportError(f"{owner} carries {projection.field!r}: what a node of NIR sends is its output x")
         entry, source = self._entry(owner, projection.post, projection.port), self._names(pre)

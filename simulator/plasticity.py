@@ -61,8 +61,9 @@ def trace_rule(rule: LocalRule) -> TracedRule:
                 f"{type(rule).__name__} reads {beyond[0]}, but a wrapper inside of it acts on the mean over a batch: "
                 "what is around that may read w, its own state, signals and dt only"
             )
+    held = {name: side for name, side in held_by(update).items() if name not in rule.carried}
     return TracedRule(
-        update, pool, constraint, constraint_pool, held_by(update), None if inside is None else trace_rule(inside)
+        update, pool, constraint, constraint_pool, held, None if inside is None else trace_rule(inside)
     )
 
 

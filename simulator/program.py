@@ -67,7 +67,7 @@ def tick_once(
     if network.in_loops and all(neurons.x.ndim == 1 for neurons in state.neurons.values()):
         return network.step(model, state, drive, signals_of(given), phase=phase, plastic=plastic)
     # What a tick leaves as it is stays outside: a branch would copy it.
-    learned = network.learned(phase) if plastic else ()
+    learned = network.learned(phase, plastic)
     fixed = {name: synapses for name, synapses in state.synapses.items() if name not in learned}
 
     def joined(state: State) -> State:
