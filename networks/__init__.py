@@ -119,6 +119,7 @@ __all__ = [
     "Izhikevich",
     "KWinners",
     "Kicked",
+    "LayerNorm",
     "LeakyBinary",
     "LeakyHidden",
     "LeakyOutput",

@@ -19,7 +19,7 @@ import networkx as nx
 
 from .credit import LeakyOutput
 from .graph import NetworkError
-from .initialisers import FanIn, Identity, Initialiser
+from .initialisers import FanIn, Identity, Initialiser, Normal
 from .neurons import Constant, Input, LayerNorm, Linear, Neuron, Rate, Softmax
 from .topologies import OneToOne
 
@@ -39,8 +39,8 @@ def fast_weights(
     ``rule`` is that of every slow projection: a network rule, whose credit goes back through the fast weights too. The
     projection ``fast`` has the weights A: ``eta`` per tick (0: none) and ``decay``, :math:`\\lambda`. Its pre neurons,
     ``first``, hear late of ``hidden``, one to one, so that (3) is Hebb's rule. ``output`` is the model of the outputs
-    (`LeakyOutput` with `Softmax`), ``weights`` the initialiser of C and of the readout (`FanIn`) and ``recurrent`` that
-    of W (`Identity(0.05)`).
+    (`LeakyOutput` with `Softmax`), ``weights`` the initialiser of C (`Normal(1.0)`, for inputs that are one hot) and
+    ``recurrent`` that of W (`Identity(0.05)`).
 
     Let a phase reset the neurons before every sequence: the fast weights then begin from 0.
 
@@ -51,17 +51,16 @@ def fast_weights(
     if len(sizes) != 3:
         raise NetworkError(f"fast weights are those of one hidden layer, not of sizes={tuple(sizes)!r}")
     inputs, hidden, outputs = sizes
-    forward = FanIn() if weights is None else weights
     net = nx.MultiDiGraph()
     net.add_node("input", neuron=Input(), size=inputs)
     net.add_node("first", neuron=Rate(activation=jax.nn.relu), size=hidden)
     net.add_node("hidden", neuron=Linear(lateral=LayerNorm(activation=jax.nn.relu)), size=hidden)
     net.add_node("output", neuron=LeakyOutput(lateral=Softmax()) if output is None else output, size=outputs)
     net.add_node("bias", neuron=Constant(), size=1)
-    net.add_edge("input", "first", rule=rule, weights=forward)
+    net.add_edge("input", "first", rule=rule, weights=Normal(1.0) if weights is None else weights)
     net.add_edge("hidden", "first", rule=rule, weights=Identity(0.05) if recurrent is None else recurrent, delay=1)
     net.add_edge("bias", "first", rule=rule, weights=0.0)
-    net.add_edge("hidden", "output", rule=rule, weights=forward)
+    net.add_edge("hidden", "output", rule=rule, weights=FanIn())
     net.add_edge("bias", "output", rule=rule, weights=0.0)
     net.add_edge("first", "hidden", name="d", field="drive", topology=OneToOne(), weights=1.0)
     net.add_edge("hidden", "first", name="h", port="apical", topology=OneToOne(), weights=1.0)

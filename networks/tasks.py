@@ -347,8 +347,8 @@ def rows(
 def associative_retrieval(
     trials: int, *, pairs: int = 4, letters: int = 26, digits: int = 10, batch: int | None = None, seed: int = 0
 ) -> Task:
-    """Which digit came after this letter? ``c9k8j3f1??c``: ``pairs`` of a letter and a digit, two blanks, and one of the
-    letters again, all one hot, in that order. No letter comes twice, a digit may.
+    """Which digit came after this letter? ``c9k8j3f1??c``: ``pairs`` of a letter and a digit, two blanks, and one of
+    the letters again, all one hot. No letter is in two pairs, a digit may be.
 
     Outputs are the digits, told in the last of 2 * ``pairs`` + 3 ticks, the only one that counts. ``floors``: of who
     knows nothing, and of who knows the digits that came but not with which letters.

@@ -14,8 +14,8 @@ from .base import Rule
 
 
 class Hebb(Rule):
-    r"""(1); ``eta`` per tick and unit of activity squared. ``field`` of the pre neuron's state, or one of its ports, may be
-    another than its output."""
+    r"""(1); ``eta`` per tick and unit of activity squared. ``field`` is that of the pre neuron: of its state, or one of
+    its ports."""
 
     eta: float = 1e-3
     field: str = eqx.field(default="x", static=True)

@@ -296,8 +296,8 @@ class Adam(OfMean):
 
 class Fast(Wrapper):
     r"""Fast weights: what the rule would do to the weight w it does to ``fast``, A, which the synapse transmits on top,
-    :math:`w + A`. A is activity: it begins from 0 with the post neuron wherever a phase resets it, changes in every tick,
-    plastic or not, and every copy of a batch has its own. Around ``Decay(Hebb(eta), rate)``: :math:`A_t =
+    :math:`w + A`. A is activity: it changes in every tick, plastic or not, begins from 0 wherever a phase resets the
+    post neuron, and every copy of a batch has its own. Around ``Decay(Hebb(eta), rate)``: :math:`A_t =
     (1 - \mathrm{rate})\,A_{t-1} + \eta\,x_i x_j` (Hinton & Plaut, Annual Conference of the Cognitive Science Society,
     1987; Ba et al., Advances in Neural Information Processing Systems 29, 2016)."""
 

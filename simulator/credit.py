@@ -182,9 +182,7 @@ def groups_of(circuit: Circuit, traced: Mapping[str, TracedRule]) -> dict[str, G
     return {group[0].name: _group(circuit, traced, wires, group) for group in members}
 
 
-def _group(
-    circuit: Circuit, traced: Mapping[str, TracedRule], wires: nx.DiGraph, members: list[Projection]
-) -> Group:
+def _group(circuit: Circuit, traced: Mapping[str, TracedRule], wires: nx.DiGraph, members: list[Projection]) -> Group:
     names = tuple(p.name for p in members)
     learner = type(members[0].rule).__name__
     told = [
@@ -257,7 +255,7 @@ def _group(
         tuple(sorted(v[1:] for v in lasting)),
         fast,
         tuple(sorted({signal for name in fast for signal in traced[name].fields("signals")})),
-        {name: p.size for name, p in circuit.populations.items()} | _sizes(circuit, traced, synaptic),
+        {**{name: p.size for name, p in circuit.populations.items()}, **_sizes(circuit, traced, synaptic)},
         {SYNAPSES + name: circuit.projections[name].post for name in synaptic},
         wires,
         {name: p.synapses for name, p in circuit.projections.items()},
@@ -614,6 +612,7 @@ def _moment(
 ) -> dict[str, Any]:  # fmt: skip
     """Of a tick what the state does not tell."""
     lives = {name: network.circuit.projections[name].phases for name in group.gated}
+    every = dict(signals.items())
     return {
         "drive": {port: jnp.broadcast_to(drive.get(port, 0.0), neurons[port[0]].x.shape) for port in group.ports},
         "error": {name: neurons[name][told_of(network.circuit, name)[1]] for name in group.told},
@@ -622,8 +621,7 @@ def _moment(
         },
         "linked": linked,
         "signals": {
-            name: jnp.broadcast_to(jnp.asarray(signals[name] if name in signals else 0.0, float), linked.shape[:-1])
-            for name in group.heard
+            name: jnp.broadcast_to(jnp.asarray(every.get(name, 0.0), float), linked.shape[:-1]) for name in group.heard
         },
     }
 

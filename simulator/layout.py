@@ -98,7 +98,7 @@ class Layout(eqx.Module):
         return self.blocks[0].index is None
 
     def propagate(self, weights: Blocks, x: Float[Array, "*batch pre"]) -> Float[Array, "*batch post"]:
-        """The weighted sum that arrives at every target: sum over j of w_ij x_j. Every copy may have its own weights."""
+        """The weighted sum that arrives at every target: sum over j of w_ij x_j. Copies may have weights each."""
         if self.dense:
             return x @ weights[0].T if weights[0].ndim == 2 else jnp.einsum("bij,bj->bi", weights[0], x)
         if x.ndim == 1 and kernels.worthwhile(weights):

@@ -157,9 +157,7 @@ class Network:
             if phase.plastic == "never":
                 memories[name] = credit.unlinked(group, memories[name], True)
                 continue
-            weights, memories[name] = credit.learn(
-                self, group, model, state, neurons, drive, phase, plastic, every
-            )
+            weights, memories[name] = credit.learn(self, group, model, state, neurons, drive, phase, plastic, every)
             synapses |= {member: Synapses(w, synapses[member].syn) for member, w in weights.items()}
         history = {
             name: Fields(
@@ -179,8 +177,8 @@ class Network:
             neurons[name] = self._update(name, stage, model, state, neurons, drive, phase)
         return neurons
 
-    def learned(self, phase: Phase, plastic: bool) -> tuple[str, ...]:
-        """The projections whose synapses change in a tick of a phase: fast weights do in one that is not plastic, too."""
+    def learned(self, phase: Phase, plastic: bool = True) -> tuple[str, ...]:
+        """The projections whose synapses change in a tick of a phase: fast weights also do where it is not plastic."""
         projections = self.circuit.projections
         lives = {name: projections[name].phases for name in self.traced if plastic or self.circuit.fast(name)}
         if plastic:
@@ -197,8 +195,8 @@ class Network:
         """The weights of a projection, with the fast ones; of one that is tied, the other's."""
         owner = projection.tied or projection.name
         w = state.synapses[owner].w
-        for field in self.circuit.fast(owner):
-            w = tuple(slow + fast for slow, fast in zip(w, state.synapses[owner].syn[field], strict=True))
+        for fast in self.circuit.fast(owner):
+            w = tuple(jnp.add(*pair) for pair in zip(w, state.synapses[owner].syn[fast], strict=True))
         if projection.tied is None or not self.circuit.transposed(projection):
             return w
         return (jnp.swapaxes(w[0], -1, -2),)

@@ -62,9 +62,7 @@ def trace_rule(rule: LocalRule) -> TracedRule:
                 "what is around that may read w, its own state, signals and dt only"
             )
     held = {name: side for name, side in held_by(update).items() if name not in rule.carried}
-    return TracedRule(
-        update, pool, constraint, constraint_pool, held, None if inside is None else trace_rule(inside)
-    )
+    return TracedRule(update, pool, constraint, constraint_pool, held, None if inside is None else trace_rule(inside))
 
 
 def by_events(rule: LocalRule, traced: TracedRule) -> bool:
@@ -422,6 +420,9 @@ def _accumulated(
         return added, (new if each else Fields())
 
     zeros = jnp.zeros_like(one.w)
+    if one.rule.carried:  # of the weights nothing changes, and all copies' states are held in any case
+        _, own = jax.vmap(functools.partial(sample, (zeros, Fields())))((pre, post, several, own, jnp.arange(batch)))
+        return zeros, own
     start = (zeros, Fields() if each else own.map(jnp.zeros_like))
     (dw, mean), news = jax.lax.scan(sample, start, (pre, post, several, own if each else Fields(), jnp.arange(batch)))
     return dw / batch, (news if each else mean.map(lambda total: total / batch))

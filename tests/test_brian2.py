@@ -154,13 +154,13 @@ MADE: dict[str, Any] = {
     "Released": rules.Released(rules.Hebb(eta=0.1)),
     "Scheduled": rules.Scheduled(rules.Hebb(eta=0.1), schedule=lambda count: 0.9**(0.5 * count)),
     "SoftBounded": rules.SoftBounded(rules.Hebb(eta=0.1), low=-2.0, high=2.0, mu=0.5),
-    "Momentum": rules.Momentum(rules.Hebb(eta=0.01), mu=0.5),
+    "Momentum": rules.Momentum(rules.Hebb(eta=0.01), mu=0.5), "Fast": rules.Fast(rules.Hebb(eta=0.1)),
     "Accumulated": rules.Accumulated(rules.Hebb(eta=0.1), signal="gate"),
     "Adam": rules.Adam(rules.Hebb(eta=0.1), eta=0.01, signal=None),
     "Eligible": rules.Eligible(rules.STDP()), "Homeostatic": rules.Homeostatic(rules.STDP()),
 }  # fmt: skip
 TIMED = ("STDP", "TripletSTDP", "Vogels2011", "TsodyksMarkram", "Clopath2010", "Eligible")
-REFUSED = {"Sanger": "sums over a pre neuron's synapses"}
+REFUSED = {"Sanger": "sums over a pre neuron's synapses", "Fast": "has fast weights on top of the slow ones"}
 
 
 def listed() -> list[str]:

@@ -551,6 +551,15 @@ CASES = {
         new_syn={"velocity": [[1.1, 0.7]]},
         shows=(r"\Delta w_{ij} = \eta x_{i} x_{j} + \mathrm{velocity}_{ij} \mu",),
     ),
+    # 1 + 0.6, 2 - 0.3
+    "Fast": Case(
+        rules.Fast(HEBB),
+        rules.Fast(STILL),
+        (0.0, 0.0),
+        syn={"fast": [[1.0, 2.0]]},
+        new_syn={"fast": [[1.6, 1.7]]},
+        shows=(r"\mathrm{fast}_{ij} \leftarrow \eta x_{i} x_{j} + \mathrm{fast}_{ij}",),
+    ),
     "Gated": Case(
         rules.Gated(HEBB),
         rules.Gated(STILL),
@@ -914,7 +923,7 @@ def test_sanger_depends_on_the_order_of_its_units(bench: Any) -> None:
 
 @EVERY_RULE
 def test_batch_update_is_the_mean_of_single_updates(bench: Any, case: Case) -> None:
-    if not case.linear or case.rule.alone:
+    if not case.linear or case.rule.alone or case.rule.carried:
         return
     n_pre, n_post, batch = 3, 2, 4
     rule = Free(case.rule)

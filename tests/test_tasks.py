@@ -21,6 +21,7 @@ MADE = {
     "flip-flop": lambda seed=0, **k: tasks.flip_flop(200, seed=seed, **k),
     "evidence": lambda seed=0, **k: tasks.evidence(2, cues=3, lasts=20, every=30, delay=40, recall=25, seed=seed, **k),
     "rows": lambda seed=0, **k: tasks.rows(nets.digits(), 6, seed=seed, **k),
+    "retrieval": lambda seed=0, **k: tasks.associative_retrieval(6, pairs=2, seed=seed, **k),
     "key": lambda seed=0, **k: tasks.key_to_door(6, seed=seed, **k),
 }
 
@@ -252,3 +253,19 @@ def test_floors_by_enumeration() -> None:
     p = {bits: 0.5 + 0.5 * bits[0] - 0.25 * bits[1] for bits in itertools.product((0, 1), repeat=2)}
     both = np.mean([xent([q, 1 - q], np.clip([q, 1 - q], 1e-300, 1)) for q in p.values()])
     assert tasks.add(1).floors["both bits"] == pytest.approx(both)
+
+
+def test_associative_retrieval() -> None:
+    task = tasks.associative_retrieval(4000, pairs=3, letters=5, digits=4)
+    shown = task.drive["input"].argmax(-1).reshape(4000, 9)
+    keys, values = shown[:, :6:2], shown[:, 1:6:2] - 5
+    assert (shown[:, 6:8] == 9).all() and keys.max() < 5 and values.min() >= 0 and values.max() == 3
+    assert all(len(set(row)) == 3 for row in keys)
+    asked = shown[:, 8:] == keys
+    assert (asked.sum(1) == 1).all() and (asked.mean(0) > 0.3).all()  # a third each, within four deviations
+    np.testing.assert_array_equal(task.target[8::9].argmax(-1), values[asked])
+    # of the digits that came, each as likely as often as it came
+    held = (values[:, :, None] == np.arange(4)).mean(1)
+    found = -np.log(held[np.arange(4000), values[asked]])
+    assert abs(found.mean() - task.floors["the digits"]) < 4 * found.std() / np.sqrt(4000)
+    assert task.floors["nothing"] == np.log(4) and task.floors["the whole"] == 0
