@@ -248,7 +248,7 @@ def test_estimates_are_the_influence_on_average(name: str) -> None:
     def tick(key: Any) -> Ticked:
         model = eqx.tree_at(lambda m: m.key, sim.model, key)
         neurons = sim.network.activity(model, state, row, None)
-        moment = _moment(sim.network, group, neurons, row, state.credit[group.name].linked, None)
+        moment = _moment(sim.network, group, neurons, row, state.credit[group.name].linked, None, Fields())
         return Ticked(sim.network, group, model, state, moment, None, neurons)
 
     def drawn(key: Any) -> Any:
