@@ -325,6 +325,16 @@ def test_recall_by_content() -> None:
     assert abs(linear.mean() - 0.756) < 0.09
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("beta", [8.0, 32.0])
+@pytest.mark.parametrize("pairs", [32, 64, 128, 256])
+def test_softmax_recalls_every_pair(pairs: int, beta: float) -> None:
+    rng = np.random.default_rng(0)
+    keys, values = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in rng.normal(size=(2, pairs, 64)))
+    memory = remembering(pairs, nets.Softmax(beta=beta))
+    assert (recalled(memory, keys, values, pairs, keys) == np.arange(pairs)).all()
+
+
 def test_a_full_memory_forgets_the_oldest() -> None:
     rng = np.random.default_rng(0)
     keys, values = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in rng.normal(size=(2, 12, 64)))
