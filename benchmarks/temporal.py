@@ -34,12 +34,16 @@ LEARNERS: dict[str, tuple[Callable[[float], Any], int, int]] = {
     "BPTT, 10 ticks, sliding": (lambda eta: rules.BPTT(eta=eta, window=10, sliding=True), 1, 2),
     "UORO": (lambda eta: rules.UORO(eta=eta), 2, 2),
     "DNI": (lambda eta: rules.DNI(eta=eta), 2, 2),
+    "KeRNL": (lambda eta: rules.KeRNL(eta=eta), 2, 2),
     "SnAp-1": (lambda eta: rules.SnAp(eta=eta, n=1), 2, 3),
     "KF-RTRL": (lambda eta: rules.KFRTRL(eta=eta), 2, 3),
     "reverse KF-RTRL": (lambda eta: rules.ReverseKFRTRL(eta=eta), 2, 3),
     "RTRL": (lambda eta: rules.RTRL(eta=eta), 3, 4),
 }
 PLASTIC = ("input->hidden", "hidden->hidden", "hidden->output")
+BATCH, BATCHED = 32, ("RFLO", "UORO", "BPTT, 10 ticks", "RTRL")
+WORK, TICKS = 2e9, (20, 5000)  # products in a run, as the theory counts them, within these ticks
+HELD = 100  # ticks over which gradients are compared
 
 
 def cell(n: int) -> dict[str, np.ndarray]:
@@ -153,37 +157,45 @@ def braintrace_run(braintrace: Any, learner: Any, n: int, x: np.ndarray, y: np.n
     return run
 
 
-def at(n: int, ticks: int, rounds: int, braintrace: Any, heavy: int) -> dict[str, Any]:
-    x, y = task(ticks)
-    ours = {name: Engrax(rule(STILL), n, x, y) for name, (rule, *_) in LEARNERS.items() if name != "RTRL" or n <= heavy}
-    contestants: dict[str, Callable[[], Any]] = {f"engrax {name}": made.run for name, made in ours.items()}
+def length(name: str, n: int, batch: int = 1) -> int:
+    """The ticks of a run: many, so that a run's own start is lost in them, but seconds where a tick is long."""
+    return int(np.clip(WORK / (batch * n ** LEARNERS[name][2]), *TICKS))
+
+
+def at(n: int, rounds: int, braintrace: Any, heavy: int) -> dict[str, Any]:
+    names = [name for name in LEARNERS if name != "RTRL" or n <= heavy]
+    ours = {name: Engrax(LEARNERS[name][0](STILL), n, *task(length(name, n))) for name in names}
+    contestants: dict[str, tuple[Callable[[], Any], int]] = {}
+    for name, made in ours.items():
+        contestants[f"engrax {name}"] = made.run, length(name, n)
+    x, y = task(HELD)
     for name in ("RTRL", "UORO", "RFLO"):
         if name in ours:
-            plain = Plain(name, n, x, y)
+            contestants[f"numpy {name}"] = Plain(name, n, *task(length(name, n))).run, length(name, n)
             if name != "UORO":
-                agree(
-                    f"numpy {name}, n = {n}",
-                    Engrax(LEARNERS[name][0](WHOLE), n, x, y).gradient(),
-                    plain.gradient(),
-                    ROUNDING,
-                )
-            contestants[f"numpy {name}"] = plain.run
+                gradient = Engrax(LEARNERS[name][0](WHOLE), n, x, y).gradient()
+                agree(f"numpy {name}, n = {n}", gradient, Plain(name, n, x, y).gradient(), ROUNDING)
     if "RTRL" in ours:
-        whole = Engrax(rules.BPTT(eta=WHOLE, window=ticks), n, x, y).gradient()
+        whole = Engrax(rules.BPTT(eta=WHOLE, window=HELD), n, x, y).gradient()
         agree(f"BPTT, n = {n}", Engrax(LEARNERS["RTRL"][0](WHOLE), n, x, y).gradient(), whole, ROUNDING)
-        batch = Engrax(rules.RTRL(eta=STILL), n, x, y, 32)
-        contestants["engrax RTRL, batch 32"] = batch.run
-    for name in ("RFLO", "UORO", "BPTT, 10 ticks"):
-        contestants[f"engrax {name}, batch 32"] = Engrax(LEARNERS[name][0](STILL), n, x, y, 32).run
+    for name in BATCHED:
+        if name in ours:
+            ticks = length(name, n, BATCH)
+            contestants[f"engrax {name}, batch {BATCH}"] = (
+                Engrax(LEARNERS[name][0](STILL), n, *task(ticks), BATCH).run,
+                ticks,
+            )
     if braintrace is not None:
         for name, learner in (("SnAp-1", braintrace.D_RTRL), ("UORO", braintrace.UORO)):
             try:
-                contestants[f"braintrace {name}"] = braintrace_run(braintrace, learner, n, x, y)
+                run = braintrace_run(braintrace, learner, n, *task(length(name, n)))
             except Exception as error:
                 print(f"braintrace {name}, n = {n}, is left out: {error}", flush=True)
-    seconds = in_turn({name: partial(clock, call) for name, call in contestants.items()}, rounds)
+            else:
+                contestants[f"braintrace {name}"] = run, length(name, n)
+    seconds = in_turn({name: partial(clock, call) for name, (call, _) in contestants.items()}, rounds)
     return {
-        "us_per_tick": {name: 1e6 * taken / ticks for name, taken in seconds.items()},
+        "us_per_tick": {name: 1e6 * taken / contestants[name][1] for name, taken in seconds.items()},
         "bytes": {name: made.bytes for name, made in ours.items()},
     }
 
@@ -205,8 +217,8 @@ def growth(found: dict[int, dict[str, Any]], part: str) -> dict[str, dict[str, f
 def main() -> None:
     quick = arguments(__doc__ or "")
     braintrace = peer("braintrace")
-    widths, ticks, rounds, heavy = ((8, 32), 50, 3, 32) if quick else ((8, 16, 32, 64, 128, 256), 500, 5, 128)
-    found = {n: at(n, ticks, rounds, braintrace, heavy) for n in widths}
+    widths, rounds, heavy = ((8, 32), 3, 32) if quick else ((8, 16, 32, 64, 128, 256), 5, 128)
+    found = {n: at(n, rounds, braintrace, heavy) for n in widths}
     targets = {}
     for n in (32, 128):
         if n in found:
@@ -217,9 +229,9 @@ def main() -> None:
                         targets[f"{name} over {other}, n = {n}"] = ratio(
                             taken[f"{other} {name}"], taken[f"engrax {name}"]
                         )
-            for name in ("RTRL", "RFLO", "UORO", "BPTT, 10 ticks"):
-                targets[f"batch 32 of {name} over batch 1, n = {n}"] = (
-                    taken[f"engrax {name}, batch 32"] / taken[f"engrax {name}"]
+            for name in BATCHED:
+                targets[f"batch {BATCH} of {name} over batch 1, n = {n}"] = (
+                    taken[f"engrax {name}, batch {BATCH}"] / taken[f"engrax {name}"]
                 )
     report("temporal", quick, {
         "widths": {str(n): value for n, value in found.items()},

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 from jaxtyping import Float, Int
@@ -137,3 +138,8 @@ def audited(net: nx.MultiDiGraph, sim: Simulator, hidden: str) -> dict[str, Any]
         "transport": any(sim.network.circuit.transposed(p) for p in tied),
         "signals": sorted(set().union(*(audit.reads for audit in audits)) & {f"signals.{name}" for name in BROADCAST}),
     }
+
+
+def falling(count: Any, updates: int) -> Any:
+    """A schedule: 1 at first, and linearly to 0 at the last of the ``updates``."""
+    return jnp.maximum(1 - count / updates, 0.0)

@@ -161,7 +161,7 @@ def target_propagation(task: Task, hidden: int, learned: Learned) -> nx.MultiDiG
 
 
 def predictive_coding(task: Task, hidden: int, learned: Learned) -> nx.MultiDiGraph:
-    return nets.predictive_coding(sizes_of(task, hidden), learned(rules.PredictiveCoding(eta=0.1)))
+    return nets.predictive_coding(sizes_of(task, hidden), learned(rules.PredictiveCoding(eta=0.03)))
 
 
 def equilibrium_propagation(task: Task, hidden: int, learned: Learned) -> nx.MultiDiGraph:

@@ -20,7 +20,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from engrax import Phase, Simulator, networks as nets, rules
 
 from ..choices import check
-from ..classification import Reader, Task, audited, epochs
+from ..classification import Reader, Task, audited, epochs, falling
 from .methods import METHODS, Method, Supervised, Unsupervised, log_odds
 
 DATA = {"mnist": nets.mnist, "fashion_mnist": nets.fashion_mnist, "digits": nets.digits}
@@ -162,10 +162,6 @@ def wrapped(momentum: float, updates: int) -> Callable[[rules.LocalRule], rules.
         return rules.Momentum(scheduled, mu=momentum) if momentum else scheduled
 
     return learned
-
-
-def falling(count: Any, updates: int) -> Any:
-    return jnp.maximum(1 - count / updates, 0.0)
 
 
 def supervised(method: Supervised, net: nx.MultiDiGraph, task: Task, size: Size, seed: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import optax
 from engrax import Phase, Simulator, networks as nets, rules
 
 from ..choices import check
-from ..classification import add_reward, audited
+from ..classification import add_reward, audited, falling
 
 DATA = {"mnist": nets.mnist, "japanese_vowels": nets.japanese_vowels, "digits": nets.digits}
 DT = 1e-3  # seconds: what a tick is to spiking cells
@@ -30,31 +31,41 @@ ADAPTIVE = nets.SurrogateLIF(tau=TAU, threshold=0.6, tau_adaptation=0.2, beta=0.
 FEW = 1000  # samples that are looked at at once
 
 
-def stepped(rule: rules.LocalRule, eta: float) -> rules.LocalRule:
-    """A step of Adam a trial, from the sum of the rule's changes."""
-    return rules.Adam(rules.Accumulated(rule), eta=eta)
+def stepped(rule: rules.LocalRule, eta: float, updates: int) -> rules.LocalRule:
+    """A step of Adam a trial, from the sum of the rule's changes; they fall to 0 at the last of ``updates``."""
+    return rules.Scheduled(rules.Adam(rules.Accumulated(rule), eta=eta), partial(falling, updates=updates))
+
+
+def stepping(eta: Any, updates: int) -> optax.GradientTransformation:
+    """The same for a network rule."""
+    return optax.adam(optax.linear_schedule(eta, 0.0, updates))
 
 
 @dataclass(frozen=True)
 class Learner:
-    """``rule(eta)`` for all synapses that go forward or around, or without a ``readout`` for all but those of the
-    output; which way errors come back for it, if they do; what it needs besides."""
+    """``rule`` for all synapses that go forward or around, or with a ``readout`` for all but those of the output; which
+    way errors come back for it, if they do; what it needs besides."""
 
-    rule: Callable[[float, int], Any]  # of the rate and of the ticks of a trial
-    eta: float = 1e-3
+    rule: Callable[[float, int, int], Any]  # of the rate, the ticks of a trial and the trials
+    eta: float = 3e-3
     feedback: Any = None
     hidden: nets.Neuron = LEAKY
-    readout: Callable[[float], Any] | None = None
+    readout: Callable[[float, int], Any] | None = None
     replayed: bool = False
     rewarded: bool = False
 
-    def network(self, sizes: tuple[int, int, int], ticks: int) -> nx.MultiDiGraph:
-        rule = self.rule(self.eta, ticks)
-        readout = rule if self.readout is None else self.readout(self.eta)
+    def network(self, sizes: tuple[int, int, int], ticks: int, updates: int) -> nx.MultiDiGraph:
+        rule = self.rule(self.eta, ticks, updates)
+        readout = rule if self.readout is None else self.readout(self.eta, updates)
         net = forward(sizes, self.hidden, rule, readout, self.feedback)
         if self.replayed:
             nets.add_replay(net, ticks)
-        return add_reward(net, sizes[-1]) if self.rewarded else net
+        if self.rewarded:
+            add_reward(net, sizes[-1])
+            net.nodes["reward"]["neuron"] = nets.Integrator(
+                rate=1.0
+            )  # it is earned where an utterance ends, and heard later
+        return net
 
     def trial(self, ticks: int) -> list[Phase]:
         if self.replayed:
@@ -64,7 +75,7 @@ class Learner:
 
     @property
     def local(self) -> bool:
-        return not isinstance(self.rule(1.0, 1), rules.NetworkRule)
+        return not isinstance(self.rule(1.0, 1, 1), rules.NetworkRule)
 
     def drive(self, task: nets.tasks.Task) -> dict[str, Any]:
         given: dict[str, Any] = dict(task.drive)
@@ -89,17 +100,32 @@ def forward(
     return net
 
 
-def whole(rule: type[rules.NetworkRule], **given: Any) -> Callable[[float, int], Any]:
-    return lambda eta, ticks: rule(eta=eta, optimiser=optax.adam, **given)
+Makes = Callable[[float, int, int], Any]
 
 
-def local(rule: rules.LocalRule) -> Callable[[float, int], Any]:
-    return lambda eta, ticks: stepped(rule, eta)
+def bptt(window: int | None = None) -> Makes:
+    def rule(eta: float, ticks: int, updates: int) -> rules.NetworkRule:
+        return rules.BPTT(eta=eta, window=window or ticks, optimiser=partial(stepping, updates=updates))
+
+    return rule
 
 
-def delta(eta: float) -> rules.LocalRule:
+def whole(rule: type[rules.NetworkRule], **given: Any) -> Makes:
+    return lambda eta, ticks, updates: rule(eta=eta, optimiser=partial(stepping, updates=updates), **given)
+
+
+def local(rule: rules.LocalRule, part: float = 1.0) -> Makes:
+    """``part`` of the rate of the outputs."""
+    return lambda eta, ticks, updates: stepped(rule, part * eta, updates)
+
+
+def nothing(eta: float, ticks: int, updates: int) -> None:
+    """Of weights that stay as they were drawn."""
+
+
+def delta(eta: float, updates: int) -> rules.LocalRule:
     """Of the outputs, whose error is their own."""
-    return stepped(rules.RFLO(eta=1.0), eta)
+    return stepped(rules.RFLO(eta=1.0), eta, updates)
 
 
 EPROP = Learner(local(rules.EProp(eta=1.0, tau=TAU, tau_out=TAU)), hidden=SPIKING, readout=delta)
@@ -109,15 +135,15 @@ EPROP_ADAPTIVE = replace(
 KICKED = nets.Kicked(alpha=0.5, probability=0.1, size=0.5)
 
 LEARNERS: dict[str, Learner] = {
-    "BPTT": Learner(lambda eta, ticks: rules.BPTT(eta=eta, window=ticks, optimiser=optax.adam)),
-    f"BPTT of {SHORT} ticks": Learner(whole(rules.BPTT, window=SHORT)),
+    "BPTT": Learner(bptt()),
+    f"BPTT of {SHORT} ticks": Learner(bptt(SHORT)),
     "RTRL": Learner(whole(rules.RTRL)),
     "SnAp-1": Learner(whole(rules.SnAp, n=1)),
-    "KF-RTRL": Learner(whole(rules.KFRTRL)),
-    "reverse KF-RTRL": Learner(whole(rules.ReverseKFRTRL)),
-    "UORO": Learner(whole(rules.UORO)),
+    "KF-RTRL": Learner(whole(rules.KFRTRL), eta=1e-3),
+    "reverse KF-RTRL": Learner(whole(rules.ReverseKFRTRL), eta=1e-3),
+    "UORO": Learner(whole(rules.UORO), eta=1e-3),
     "KeRNL": Learner(whole(rules.KeRNL)),
-    "DNI": Learner(whole(rules.DNI)),
+    "DNI": Learner(whole(rules.DNI), eta=1e-3),
     "replay": Learner(local(rules.Delta(eta=1.0)), feedback="symmetric", replayed=True),
     "RFLO symmetric": Learner(local(rules.RFLO(eta=1.0)), feedback="symmetric"),
     "RFLO random": Learner(local(rules.RFLO(eta=1.0)), feedback="random"),
@@ -125,11 +151,11 @@ LEARNERS: dict[str, Learner] = {
     "e-prop LIF random": replace(EPROP, feedback="random"),
     "e-prop ALIF random": replace(EPROP_ADAPTIVE, feedback="random"),
     "node perturbation": Learner(
-        local(rules.PerturbationTrace(eta=1.0)), readout=delta, hidden=KICKED, rewarded=True
+        local(rules.PerturbationTrace(eta=1.0), 0.1), readout=delta, hidden=KICKED, rewarded=True
     ),
-    "Miconi": Learner(local(rules.Miconi2017(eta=1.0)), readout=delta, hidden=KICKED, rewarded=True),
-    "readout only": Learner(lambda eta, ticks: None, readout=delta),
-    "LIF readout only": Learner(lambda eta, ticks: None, readout=delta, hidden=SPIKING),
+    "Miconi": Learner(local(rules.Miconi2017(eta=1.0), 0.1), readout=delta, hidden=KICKED, rewarded=True),
+    "readout only": Learner(nothing, readout=delta),
+    "LIF readout only": Learner(nothing, readout=delta, hidden=SPIKING),
 }  # fmt: skip
 QUICK = ("BPTT", "RFLO random", "e-prop LIF random", "readout only")
 
@@ -144,8 +170,8 @@ class Size:
 
 
 SIZES = {
-    "mnist": Size(32, stages=15, samples=4000),
-    "japanese_vowels": Size(32, stages=15, samples=720),
+    "mnist": Size(32, stages=10, samples=2000),
+    "japanese_vowels": Size(32, stages=10, samples=720),
     "digits": Size(16, stages=2, samples=1000),
 }
 
@@ -190,7 +216,7 @@ def learned(learner: Learner, data: nets.Dataset, size: Size, seed: int) -> dict
     """The fraction of test samples that are right after each stage, and what the learner costs."""
     ticks, inputs = data.shape[0], int(np.prod(data.shape[1:]))
     sizes = inputs, size.hidden, len(data.classes)
-    net = learner.network(sizes, ticks)
+    net = learner.network(sizes, ticks, size.stages * size.samples)
     sim = Simulator(net, seed=seed, dt=DT)
     tests = Tested(learner, sizes, data)
     right, taken = [], []
