@@ -35,14 +35,14 @@ def test_unknown_learners_are_named(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_is_counted() -> None:
-    """BPTT: a window of what the tick follows from. Eligibility: a trace and a sum a synapse, Adam's two moments."""
+    """Of a synapse by eligibility: its trace, the sum, Adam's two moments and the number of its steps."""
     nothing = result.kept(Simulator(result.LEARNERS["readout only"].network(SIZES, TICKS, 10)))
     rflo = result.kept(Simulator(result.LEARNERS["RFLO random"].network(SIZES, TICKS, 10)))
     rtrl = result.kept(Simulator(result.LEARNERS["RTRL"].network(SIZES, TICKS, 10)))
     n_in, n, _ = SIZES
     synapses = n * (n_in + n + 1)
     number = np.dtype(float).itemsize
-    assert 4 * synapses * number <= rflo - nothing <= 4.5 * synapses * number
+    assert rflo - nothing == 5 * synapses * number
     assert rtrl > n * synapses * number  # the influence of each on every unit
 
 
