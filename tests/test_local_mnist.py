@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from engrax import Simulator, cli, networks as nets, rules
+from engrax import SimulationError, Simulator, cli, networks as nets, rules
 from engrax.results.classification import Task
 from engrax.results.local_mnist import methods, run as result
 
@@ -70,3 +70,24 @@ def test_every_method_learns_something(name: str) -> None:
     else:
         sim.run({method.at: x}, trial=method.trial)
     assert (np.abs(np.asarray(sim.params[method.first].w) - before).max() > 0) == (name != "random features")
+
+
+def test_what_diverges_is_said_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(method: methods.Method, task: Task, size: result.Size, seed: int) -> dict[str, object]:
+        if method is methods.METHODS["ARM"]:
+            raise SimulationError("tick 3: a value became infinite")
+        return row(0.1)
+
+    monkeypatch.setattr(result, "trained", trained)
+    given = ["run", "local_mnist", "--quick", "--set", "methods=ARM,SoftHebb", "--out", str(tmp_path)]
+    done = CliRunner().invoke(cli.main, given)
+    assert done.exit_code == 0, done.output
+    assert "digits, ARM: tick 3: a value became infinite" in done.output
+    assert list(json.loads((tmp_path / "metrics.json").read_text())["digits"]) == ["SoftHebb"]
+    both = result.table({"a": {"x": row(0.1)}, "b": {"x": row(0.2), "y": row(0.3)}}).splitlines()
+    assert [line.split(" | ")[1:3] for line in both[2:]] == [["10.00", "20.00"], ["diverged", "30.00"]]
+
+
+def row(test: float) -> dict[str, object]:
+    costs = {"seconds": 1.0, "passes": 1, "operations": 1, "level": "synapse", "transport": False, "signals": []}
+    return {"test": test, "alignment": {"0": 0.5}, "course": {"0": test}, **costs}

@@ -17,7 +17,7 @@ import networkx as nx
 import numpy as np
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-from engrax import Phase, Simulator, networks as nets, rules
+from engrax import Phase, SimulationError, Simulator, networks as nets, rules
 
 from ..choices import check
 from ..classification import Reader, Task, audited, epochs, falling
@@ -62,10 +62,16 @@ def run(
     for source in data:
         task = Task.of(DATA[source]())
         for name in methods:
-            found = trained(METHODS[name], task, Size(hidden, passes, batch), seed)
+            try:
+                found = trained(METHODS[name], task, Size(hidden, passes, batch), seed)
+            except SimulationError as error:  # what diverges has no row; the others do not wait for it in vain
+                print(f"{source}, {name}: {error}", file=sys.stderr, flush=True)
+                continue
             metrics.setdefault(source, {})[name] = found
             (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")  # what is done survives what fails
             print(f"{source}, {name}: {100 * found['test']:.2f} % of errors", file=sys.stderr, flush=True)
+    if not metrics:
+        raise SimulationError(f"nothing to show: {', '.join(methods)} diverged on {', '.join(data)}")
     (out / "table.md").write_text(table(metrics))
     figure(out / "local_mnist.png", metrics)
     return metrics
@@ -98,17 +104,19 @@ def costs(net: nx.MultiDiGraph, method: Method) -> dict[str, Any]:
 
 def table(metrics: Mapping[str, Any]) -> str:
     """In Markdown, a method a row."""
-    first = next(iter(metrics.values()))
+    every = {name: of[name] for of in reversed([*metrics.values()]) for name in of}
+    names = dict.fromkeys(name for of in metrics.values() for name in of)
     head = [
         "rule", *(f"{source}, %" for source in metrics), "s a pass", "synaptic operations", "level", "transport",
         "broadcast", "alignment",
     ]  # fmt: skip
     rows = []
-    for name, found in first.items():
+    for name in names:
+        found = every[name]
         course = list(found["alignment"].values())
         signals = ", ".join(name.removeprefix("signals.") for name in found["signals"])
         rows.append([
-            name, *(f"{100 * metrics[source][name]['test']:.2f}" for source in metrics if name in metrics[source]),
+            name, *(f"{100 * of[name]['test']:.2f}" if name in of else "diverged" for of in metrics.values()),
             f"{found['seconds'] / max(found['passes'], 1):.1f}", f"{found['operations'] / 1e6:.2f} M",
             found["level"], "yes" if found["transport"] else "", signals,
             " ".join(f"{value:.2f}" for value in dict.fromkeys((course[0], course[-1]))),
@@ -123,7 +131,7 @@ def figure(path: Path, metrics: Mapping[str, Any]) -> None:
     names = list(next(iter(metrics.values())))
     for number, (source, found) in enumerate(metrics.items()):
         height = 0.8 / len(metrics)
-        errors = [100 * found[name]["test"] for name in names]
+        errors = [100 * found[name]["test"] if name in found else np.nan for name in names]
         axes[0].barh(np.arange(len(names)) + number * height, errors, height, label=source.replace("_", "-"))
     axes[0].set_yticks(np.arange(len(names)) + 0.4 - 0.4 / len(metrics), names)
     axes[0].invert_yaxis()
