@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
 
-from engrax import Phase, networks as nets, rules, sweep
+from engrax import Phase, Simulator, networks as nets, rules, sweep
 
 CELLS, TICKS, TAU = 50, 100, 10
 ETA = 0.03 / TICKS
@@ -30,11 +30,15 @@ def run(out: Path, *, seed: int = 0, quick: bool = False, trials: int = 10_000, 
     courses: dict[str, dict[str, Any]] = {}
     made: dict[str, Any] = {}
     for name, feedback in RULES.items():
-        sim = sweep(network(name, feedback), {"seed": range(seed, seed + seeds)})
-        often = max(trials // 100, 1) * TICKS
-        fields = {"output.x": 1} if feedback is None else {"output.x": 1, "hidden->output.w": often}
-        found = sim.run(task.drive, trial=Phase("trial", ticks=TICKS, reset=True), record=fields)
-        x = found["output.x"][..., 0].reshape(trials, TICKS, seeds)
+        net, chosen, trial = network(name, feedback), range(seed, seed + seeds), Phase("trial", ticks=TICKS, reset=True)
+        if feedback is None:  # one by one: in a sweep it would go back through its window in every tick
+            each = [Simulator(net, seed=k).run(task.drive, trial=trial, record={"output.x": 1}) for k in chosen]
+            x = np.stack([found["output.x"] for found in each], 1)
+        else:
+            sim, often = sweep(net, {"seed": chosen}), max(trials // 100, 1) * TICKS
+            found = sim.run(task.drive, trial=trial, record={"output.x": 1, "hidden->output.w": often})
+            x = found["output.x"]
+        x = x[..., 0].reshape(trials, TICKS, seeds)
         losses = ((x - task.target.reshape(trials, TICKS, 1)) ** 2).mean(1) / 2
         courses[name], made[name] = {"loss": losses}, x[-1, :, 0]
         metrics[name] = {
