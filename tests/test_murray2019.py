@@ -29,3 +29,4 @@ def test_the_full_run() -> None:
     assert np.mean(expected[RFLO]["final"]) <= 0.0025
     assert np.mean(expected[RFLO]["alignment"]) >= 0.8
     assert np.mean(expected[READOUT]["final"]) >= 0.018
+    assert max(expected["BPTT"]["final"]) <= 0.0015 < np.mean(expected[RFLO]["final"])
