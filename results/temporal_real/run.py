@@ -293,13 +293,10 @@ def figure(path: Path, metrics: Mapping[str, Any]) -> None:
     )
     for axis, (source, found) in zip(axes[0], metrics.items(), strict=True):
         for number, (name, of) in enumerate(found.items()):
-            stages = np.arange(1, len(of["right"]) + 1)
+            seen = np.arange(1, len(of["right"]) + 1) * SIZES[source].samples / 1000
             look = {"color": f"C{number % 10}", "ls": "-" if number < 10 else "--"}
-            axis.plot(stages, 100 * np.asarray(of["right"]), lw=1.3, label=name, **look)
-        samples = SIZES[source].samples
-        axis.set(
-            xlabel=f"samples seen ({samples:,} each)", ylabel="test samples right (%)", title=source.replace("_", " ")
-        )
+            axis.plot(seen, 100 * np.asarray(of["right"]), lw=1.3, label=name, **look)
+        axis.set(xlabel="samples seen (thousands)", ylabel="test samples right (%)", title=source.replace("_", " "))
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][-1].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     drawing.savefig(path, dpi=150)
