@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from engrax import locality, rules
+from engrax import Fields, locality, rules
 
 HEAD = """# Rules
 
@@ -15,7 +15,8 @@ derived from it (`engrax.locality(rule)`), and this page is written by `python d
 In an equation *i* is the post and *j* the pre neuron; names in roman type are hyper-parameters, fields of a neuron
 (`drive`, what arrived at that port), synaptic state (with both indices) or broadcast signals. An arrow is an
 assignment: to the rule's synaptic state, or to the weight after its change was added. *A* is a sum over all afferents
-of the post neuron, *E* one over the efferents of the pre neuron up to and including this one.
+of the post neuron, *E* one over the efferents of the pre neuron up to and including this one. `theta=...` are the
+coefficients of a rule that is there to be learned.
 """
 
 NETWORK = """These are not local: they follow the gradient of what outputs are told, through the network's own tick, and
@@ -62,6 +63,8 @@ def _cell(latex: str) -> str:
 def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, Fields):
+        return "..."
     return getattr(value, "__name__", repr(value)).replace("<lambda>", "...")
 
 

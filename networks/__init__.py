@@ -17,6 +17,7 @@ from .datasets import (
     whiten_image,
 )
 from .dendritic import Dendritic, dendritic_microcircuit
+from .echo import SoftplusHidden, SoftplusInput, add_echo, echoing_perceptron
 from .equilibrium import EnergyUnit, equilibrium_propagation
 from .fast_weights import fast_weights
 from .feedback import add_feedback, perceptron, recurrent
@@ -33,7 +34,8 @@ from .graph import (
     set_delays,
     set_rule,
 )
-from .initialisers import FanIn, Fixed, Identity, Initialiser, Normal, Orthogonal, Uniform, UnitRows
+from .initialisers import FanIn, Fixed, Identity, Initialiser, Normal, Orthogonal, Uniform, UnitRows, Xavier
+from .learned import LearnedInput, LearnedNeuron, learned_layers
 from .memory import Index, ReplayHidden, add_memory, add_recall, add_replay
 from .neurons import (
     Competition,
@@ -124,6 +126,8 @@ __all__ = [
     "LeakyHidden",
     "LeakyOutput",
     "LeakyRate",
+    "LearnedInput",
+    "LearnedNeuron",
     "Linear",
     "LogLikelihood",
     "MeanField",
@@ -153,6 +157,8 @@ __all__ = [
     "ScaledSettling",
     "Settling",
     "Softmax",
+    "SoftplusHidden",
+    "SoftplusInput",
     "Spatial",
     "SpikeSource",
     "Spiking",
@@ -165,6 +171,8 @@ __all__ = [
     "Uniform",
     "UnitPower",
     "UnitRows",
+    "Xavier",
+    "add_echo",
     "add_feedback",
     "add_inverses",
     "add_memory",
@@ -175,6 +183,7 @@ __all__ = [
     "c_elegans",
     "dendritic_microcircuit",
     "digits",
+    "echoing_perceptron",
     "embed_labels",
     "equilibrium_propagation",
     "fashion_mnist",
@@ -184,6 +193,7 @@ __all__ = [
     "gaussian",
     "helmholtz_machine",
     "japanese_vowels",
+    "learned_layers",
     "mean_field",
     "microcircuit",
     "mnist",

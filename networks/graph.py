@@ -313,7 +313,7 @@ def _population(name: Any, data: Mapping[str, Any]) -> Population:
     population = Population(name, neuron, tuple(int(n) for n in shape), _responses(owner, neuron))
     for path, leaf in jax.tree_util.tree_leaves_with_path(neuron):
         shape_of = np.shape(leaf)
-        if shape_of not in ((), (population.size,)):
+        if len(shape_of) < 2 and shape_of not in ((), (population.size,)):  # larger ones are the same in all neurons
             raise NetworkError(
                 f"{owner}: parameter {jax.tree_util.keystr(path)[1:]} has shape {shape_of}; give one number, or one "
                 f"per neuron with shape ({population.size},)"

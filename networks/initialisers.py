@@ -55,6 +55,22 @@ class FanIn(Initialiser):
         return scaled
 
 
+class Xavier(Initialiser):
+    r"""Uniform weights between plus and minus ``gain`` :math:`\sqrt{6 / (\text{fan-in} + \text{fan-out})}`; dense
+    projections only.
+
+    Source: Glorot & Bengio, International Conference on Artificial Intelligence and Statistics (2010).
+    """
+
+    gain: float = 1.0
+
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Weights:
+        if len(shape) != 2:
+            raise ValueError("Xavier needs a dense projection; use FanIn for a sparse one")
+        limit = self.gain * math.sqrt(6 / max(sum(shape), 1))
+        return limit * drawn(functools.partial(jax.random.uniform, minval=-1.0, maxval=1.0), key, shape)
+
+
 class UnitRows(Initialiser):
     """Random rows of length 1 in the chosen norm order (2: Euclidean, 1: sum of weights); dense projections only.
 
@@ -81,7 +97,7 @@ class Orthogonal(Initialiser):
         if len(shape) != 2:
             raise ValueError("Orthogonal needs a dense projection; use FanIn for a sparse one")
         q, r = jnp.linalg.qr(drawn(jax.random.normal, key, (max(shape), max(shape))))
-        square = np.asarray(q) * np.sign(np.diagonal(r))  # unique, and so uniform: Mezzadri (2007)
+        square = q * jnp.sign(jnp.diagonal(r))  # unique, and so uniform: Mezzadri (2007)
         scaled: Weights = self.gain * square[: shape[0], : shape[1]]
         return scaled
 
@@ -112,5 +128,7 @@ def drawn(
     count = math.prod(shape)
     if count > SMALL:
         return sample(key, shape)
-    few: np.ndarray = np.asarray(sample(key, (SMALL,)))[:count].reshape(shape)
-    return few
+    many: Weights = sample(key, (SMALL,))
+    if not isinstance(key, jax.core.Tracer):
+        many = np.asarray(many)  # to cut an array of JAX is compiled for every size
+    return many[:count].reshape(shape)

@@ -157,8 +157,15 @@ def scalars(neuron: Neuron, stage: Stage) -> dict[str, Any]:
 
 def responses(neuron: Neuron) -> Any:
     """The shapes of what ``respond`` returns, by field."""
-    one = jax.tree.map(lambda _: jnp.ones(()), neuron)
-    return jax.eval_shape(lambda: one.respond(**scalars(neuron, "respond")))
+    single = one(neuron)
+    return jax.eval_shape(lambda: single.respond(**scalars(neuron, "respond")))
+
+
+def one(neuron: Neuron) -> Neuron:
+    """One neuron of a population: of parameters with a value per neuron (1-D) it has its own; larger arrays are the
+    same in all."""
+    single: Neuron = jax.tree.map(lambda leaf: jnp.ones(() if jnp.ndim(leaf) == 1 else jnp.shape(leaf)), neuron)
+    return single
 
 
 class Input(Neuron):

@@ -9,6 +9,8 @@ from .boltzmann import Boltzmann
 from .bptt import BPTT
 from .clopath2010 import Clopath2010
 from .competitive import Competitive
+from .confavreux2020 import Volterra
+from .confavreux2023 import SpikES
 from .contrastive_divergence import ContrastiveDivergence
 from .covariance import Covariance
 from .delta import Delta
@@ -23,9 +25,12 @@ from .kernl import KeRNL
 from .kf_rtrl import KFRTRL
 from .kolen_pollack import KolenPollack
 from .krotov_hopfield import KrotovHopfield
+from .lindsey2020 import Lindsey2020
 from .linsker1992 import Infomax, InfomaxHomeostatic, InfomaxLateral, InfomaxSharedPrice
 from .linsker1997 import LocalICA, laplace_score
+from .metz2018 import Metz2018, Metz2018Backward
 from .miconi2017 import Miconi2017, PerturbationTrace
+from .najarro2020 import ABCD
 from .node_perturbation import NodePerturbation
 from .oja import Oja
 from .one_shot import OneShot
@@ -36,6 +41,7 @@ from .rflo import RFLO, RFLOFeedback
 from .rtrl import RTRL
 from .sacramento2018 import ApicalCancellation, DendriticPrediction
 from .sanger import Sanger
+from .shervani2023 import Pool
 from .similarity_matching import SimilarityMatching, SimilarityMatchingLateral
 from .slope_annealing import SlopeAnnealing
 from .snap import SnAp
@@ -72,6 +78,7 @@ from .wrappers import (
 )
 
 __all__ = [
+    "ABCD",
     "ARM",
     "BCM",
     "BPTT",
@@ -117,8 +124,11 @@ __all__ = [
     "KolenPollack",
     "KrotovHopfield",
     "LearnedInverse",
+    "Lindsey2020",
     "LocalICA",
     "LocalRule",
+    "Metz2018",
+    "Metz2018Backward",
     "Miconi2017",
     "Momentum",
     "NetworkRule",
@@ -128,6 +138,7 @@ __all__ = [
     "Oja",
     "OneShot",
     "PerturbationTrace",
+    "Pool",
     "PredictiveCoding",
     "RFLOFeedback",
     "Reinforce",
@@ -145,10 +156,12 @@ __all__ = [
     "SoftBounded",
     "SoftHebb",
     "SoftHebbBias",
+    "SpikES",
     "StraightThrough",
     "TripletSTDP",
     "TsodyksMarkram",
     "Vogels2011",
+    "Volterra",
     "WakeSleepGenerative",
     "WakeSleepRecognition",
     "WeightMirror",

@@ -44,7 +44,7 @@ class LocalRule(eqx.Module):
 
     @abstractmethod
     def init(self) -> Fields:
-        """The synapse's own state at tick 0."""
+        """The synapse's own state at tick 0: numbers, or arrays (post, pre) with one for each of a dense projection."""
 
     @abstractmethod
     def evaluate(self, env: Environment) -> tuple[Any, Fields]:
@@ -62,14 +62,16 @@ class LocalRule(eqx.Module):
     def constraint_pooled(self, env: Environment) -> Any:
         """This synapse's part of the sum over its cell's afferents that ``constrained`` sees as ``env.afferent``."""
 
-    def latex(self) -> str:
+    def latex(self, digits: int | None = None) -> str:
         r"""The rule's equations in LaTeX, derived from the code that runs.
 
         One equation a line: pooled sums, :math:`\Delta w_{ij}` (post i, pre j), the synaptic state, the constraint.
+        With ``digits`` its numbers stand in place of their symbols, rounded to so many digits of the largest
+        coefficient in a sum; terms of which nothing is left then are left out.
         """
         from .latex import latex
 
-        return latex(self)
+        return latex(self, digits)
 
 
 class Rule(LocalRule):

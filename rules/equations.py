@@ -4,6 +4,7 @@
 compiled loops and LaTeX all start from it, so none of them can differ from what runs.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -48,6 +49,13 @@ class Traced:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     reads: frozenset[str]
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The outputs that are the inputs of that name as they were."""
+        given = dict(zip(self.inputs, self.jaxpr.jaxpr.invars, strict=True))
+        made = zip(self.outputs, self.jaxpr.jaxpr.outvars, strict=True)
+        return frozenset(name for name, variable in made if given.get(name) is variable)
 
 
 def trace(rule: LocalRule, part: Part = "evaluate") -> Traced:
@@ -101,10 +109,10 @@ def trace(rule: LocalRule, part: Part = "evaluate") -> Traced:
     except (TypeError, AttributeError, NotImplementedError) as error:
         raise RuleError(f"{type(rule).__name__}: {error}") from error
     inputs = named_leaves(arguments)
-    reads = reads_of(jaxpr, inputs)
-    if part == "constrained" and jaxpr.jaxpr.outvars[0] is jaxpr.jaxpr.invars[inputs.index("w")]:
-        reads = frozenset()  # no constraint
-    return Traced(jaxpr, inputs, tuple(shapes), reads)
+    traced = Traced(jaxpr, inputs, tuple(shapes), reads_of(jaxpr, inputs))
+    if part == "constrained" and "w" in traced.kept:
+        return dataclasses.replace(traced, reads=frozenset())  # no constraint
+    return traced
 
 
 def inline(jaxpr: Jaxpr, inputs: list[Any], apply: Callable[[Any, list[Any]], Any], literal: Callable[[Any], Any],

@@ -8,18 +8,24 @@ from typing import Any
 
 import numpy as np
 import sympy
+from sympy.core.function import Application
 
+from ..networks.fields import parameters
 from .base import LocalRule
 from .equations import Part, RuleError, inline, trace
 
 
-def expressions(rule: LocalRule, part: Part = "evaluate") -> dict[str, sympy.Expr]:
+def expressions(rule: LocalRule, part: Part = "evaluate", digits: int | None = None) -> dict[str, sympy.Expr]:
     """The outputs of one part of a rule as sympy expressions of one synapse (post neuron i, pre neuron j).
 
+    ``digits``: with the hyper-parameters' values in place of their symbols, as sums of terms rounded to so many digits.
     Raises `RuleError` naming the operation where sympy has no word for it.
     """
     traced = trace(rule, part)
     symbols = _symbols(traced.inputs)
+    if digits is not None:
+        own = {f"rule.{name}": _number(value) for name, value in parameters(rule).items() if not np.ndim(value)}
+        symbols = [own.get(name, symbol) for name, symbol in zip(traced.inputs, symbols, strict=True)]
 
     def apply(equation: Any, values: list[Any]) -> Any:
         name = equation.primitive.name
@@ -32,25 +38,31 @@ def expressions(rule: LocalRule, part: Part = "evaluate") -> dict[str, sympy.Exp
         return _SYMPY[name](*values)
 
     results = inline(traced.jaxpr.jaxpr, symbols, apply, _number, tuple(traced.jaxpr.consts))
+    if digits is not None:
+        results = [_rounded(result, digits) for result in results]
     return dict(zip(traced.outputs, results, strict=True))
 
 
-def latex(rule: LocalRule) -> str:
-    """See `Rule.latex`."""
-    pooled = expressions(rule, "pooled")
+def latex(rule: LocalRule, digits: int | None = None) -> str:
+    """See `LocalRule.latex`."""
+
+    def shown(expression: sympy.Expr) -> str:
+        return str(sympy.latex(sympy.factor_terms(expression) if digits is None else expression))
+
+    pooled = expressions(rule, "pooled", digits)
     lines = []
     if "afferent" in pooled:
         lines.append((r"A_{i}", r"\sum_{k} " + _sum(pooled["afferent"], "j")))
     if "efferent" in pooled:
         lines.append((r"E_{ij}", r"\sum_{k \le i} " + _sum(pooled["efferent"], "i")))
-    for name, expression in expressions(rule).items():
+    for name, expression in expressions(rule, "evaluate", digits).items():
         if name == "dw":
-            lines.append((r"\Delta w_{ij}", sympy.latex(_collect(expression))))
-        else:
-            lines.append((sympy.latex(_symbol(name)) + r" \leftarrow", sympy.latex(_collect(expression))))
-    constraint = expressions(rule, "constrained")["w"]
+            lines.append((r"\Delta w_{ij}", shown(expression)))
+        elif expression != _symbol(name):
+            lines.append((sympy.latex(_symbol(name)) + r" \leftarrow", shown(expression)))
+    constraint = expressions(rule, "constrained", digits)["w"]
     if constraint != _symbol("w"):
-        total = expressions(rule, "constraint_pooled").get("afferent")
+        total = expressions(rule, "constraint_pooled", digits).get("afferent")
         if total is not None:
             lines.append((r"A_{i}", r"\sum_{k} " + _sum(total, "j")))
         lines.append((r"w_{ij} \leftarrow", sympy.latex(constraint)))
@@ -63,6 +75,8 @@ def _symbol(name: str) -> sympy.Symbol:
                "released": r"\mathrm{released}_{ij}"}  # fmt: skip
     if not group and field in special:
         return sympy.Symbol(special[field], real=True)
+    if field.isdigit():  # one of several numbers by the name of them all
+        return sympy.Symbol(f"{_symbol(group.rpartition('.')[2])}_{{{field}}}", real=True)
     base = sympy.latex(sympy.Symbol(field))
     if "_" in field or (len(field) > 1 and base != "\\" + field):  # sympy would read apical as api in calligraphic
         word = field.replace("_", r"\,")
@@ -92,8 +106,25 @@ def _number(value: Any) -> sympy.Expr:
     return sympy.Integer(int(number)) if float(number).is_integer() else sympy.Float(str(np.float32(number)))
 
 
-def _collect(expression: sympy.Expr) -> sympy.Expr:
-    return sympy.factor_terms(expression)
+def _rounded(expression: sympy.Expr, digits: int) -> sympy.Expr:
+    """A sum of terms whose largest coefficient has so many digits and the others no finer ones: what is less is not
+    there. Numbers elsewhere have so many digits each."""
+    if not isinstance(expression, sympy.Expr) or expression.has(sympy.oo, -sympy.oo, sympy.nan):
+        return expression
+    whole = {f: sympy.Dummy() for f in expression.atoms(Application)}  # what functions are of is no term
+    expanded = sympy.expand(expression.xreplace(whole), power_base=False, power_exp=False)
+    within = {dummy: f for f, dummy in whole.items()}
+    terms = [term.as_coeff_Mul() for term in sympy.Add.make_args(expanded)]
+    largest = max(abs(float(coefficient)) for coefficient, _ in terms)
+    if largest == 0:
+        return sympy.Integer(0)
+    places = digits - 1 - int(np.floor(np.log10(largest)))
+
+    def short(factor: sympy.Expr) -> sympy.Expr:
+        factor = factor.xreplace(within)
+        return factor.xreplace({f: _number(float(f"{float(f):.{digits}g}")) for f in factor.atoms(sympy.Float)})
+
+    return sympy.Add(*(_number(round(float(coefficient), places)) * short(rest) for coefficient, rest in terms))
 
 
 def _sum(expression: sympy.Expr, index: str) -> str:

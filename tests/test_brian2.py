@@ -88,7 +88,7 @@ NEURONS: dict[str, nets.Neuron] = {
     "PredictiveError": nets.PredictiveError(2.0), "EnergyUnit": nets.EnergyUnit(), "GoodnessUnit": nets.GoodnessUnit(),
     "Dendritic": nets.Dendritic(), "LeakyHidden": nets.LeakyHidden(), "LeakyOutput": nets.LeakyOutput(),
     "SurrogateLIF": nets.SurrogateLIF(beta=0.1, refractory=0.002), "TDError": nets.TDError(),
-    "ReplayHidden": nets.ReplayHidden(),
+    "ReplayHidden": nets.ReplayHidden(), "SoftplusHidden": nets.SoftplusHidden(), "SoftplusInput": nets.SoftplusInput(),
 }  # fmt: skip
 
 
@@ -98,6 +98,7 @@ def test_every_neuron_is_tried() -> None:
     random = {"Poisson", "Bernoulli", "BinomialCount", "PoissonCount", "Dropout", "OneBit", "OneBitLargest"}
     random |= {"Perturbed", "Antithetic", "Gibbs", "Helmholtz", "Kicked"}
     refused = {"Index", "Prioritised"}  # look at the whole population
+    refused |= {"LearnedNeuron", "LearnedInput"}  # whose arrays are no parameter of one cell
     assert known - bases - random - refused == set(NEURONS)
 
 
@@ -157,9 +158,12 @@ MADE: dict[str, Any] = {
     "Momentum": rules.Momentum(rules.Hebb(eta=0.01), mu=0.5), "Fast": rules.Fast(rules.Hebb(eta=0.1)),
     "Accumulated": rules.Accumulated(rules.Hebb(eta=0.1), signal="gate"),
     "Adam": rules.Adam(rules.Hebb(eta=0.1), eta=0.01, signal=None),
+    "Volterra": rules.Volterra.of({"110": 1.0, "021": -1.0, "202": 0.5}, eta=0.1),
+    "ABCD": rules.ABCD(eta=0.1, a=arrays(1, 4, 3), b=0.2, d=arrays(2, 4, 3)),  # numbers for each synapse
+    "Pool": rules.Pool.of({str(n): 0.05 + 0.01 * n for n in range(10)}),
     "Eligible": rules.Eligible(rules.STDP()), "Homeostatic": rules.Homeostatic(rules.STDP()),
 }  # fmt: skip
-TIMED = ("STDP", "TripletSTDP", "Vogels2011", "TsodyksMarkram", "Clopath2010", "Eligible")
+TIMED = ("SpikES", "STDP", "TripletSTDP", "Vogels2011", "TsodyksMarkram", "Clopath2010", "Eligible")
 REFUSED = {"Sanger": "sums over a pre neuron's synapses", "Fast": "has fast weights on top of the slow ones"}
 
 

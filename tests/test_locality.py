@@ -35,6 +35,11 @@ def found() -> dict[str, LocalRule]:
     made["Bounded"] = rules.Bounded(rules.BCM(), low=-0.5, high=0.5)
     made["Infomax"] = rules.Infomax(price=0.3)  # at its default price of 0 it would not use what it reads
     made["ForwardForward"] = rules.ForwardForward(theta=1.0)  # at 100, numbers of order 1 change nothing to 40 digits
+    made["Volterra"] = rules.Volterra.of({"110": 1.0, "021": -1.0})  # by default it changes nothing
+    made["SpikES"] = rules.SpikES(beta=0.1)
+    made["Pool"] = rules.Pool.of({str(n): 0.1 + 0.01 * n for n in range(10)})
+    made["Lindsey2020"] = rules.Lindsey2020(beta=0.5)  # at 1 the post neuron's own activity has no part
+    made["ABCD"] = rules.ABCD(a=np.full((N_POST, N_PRE), 2.0), d=0.5)
     made["Bounded(Sanger)"] = rules.Bounded(rules.Sanger(), low=-5.0)
     made["Gated(Normalised)"] = rules.Gated(rules.Normalised(rules.Oja()))
     return made

@@ -274,6 +274,10 @@ MISTAKES: dict[str, tuple[Any, tuple[str, ...]]] = {
         lambda: network(edge={"weights": nets.Orthogonal(), "topology": nets.FixedInDegree(1)}),
         ("'retina->cortex'", "Orthogonal needs a dense projection", "FanIn"),
     ),
+    "Xavier weights of a sparse projection": (
+        lambda: network(edge={"weights": nets.Xavier(), "topology": nets.FixedInDegree(1)}),
+        ("'retina->cortex'", "Xavier needs a dense projection", "FanIn"),
+    ),
     "not a graph": (lambda: {"retina": 3}, ("a network is a networkx graph, not dict",)),
     "undirected": (
         lambda: nx.Graph(network()),
@@ -797,6 +801,9 @@ def test_initialisers() -> None:
     w = np.asarray(nets.UnitRows(order=1, positive=True)(key, (5, 7), 7))
     np.testing.assert_allclose(w.sum(1), 1, atol=ROUNDING)
     assert w.min() >= 0
+    w = np.asarray(nets.Xavier(2.0)(key, (100, 50), 50))
+    assert 0.99 * 0.4 < np.abs(w).max() <= 0.4  # 2 * sqrt(6 / 150)
+    assert abs(w.mean()) < 4 * 0.4 / np.sqrt(3 * w.size)  # four standard errors
     wide, tall = np.asarray(nets.Orthogonal(2.0)(key, (3, 5), 5)), np.asarray(nets.Orthogonal()(key, (5, 3), 3))
     np.testing.assert_allclose(wide @ wide.T, 4 * np.eye(3), atol=ROUNDING)
     np.testing.assert_allclose(tall.T @ tall, np.eye(3), atol=ROUNDING)

@@ -99,6 +99,24 @@ CASES = {
         pre={"error": [2.0, -1.0]},
         shows=(r"\eta \mathrm{error}_{j} x_{i}",),
     ),
+    # 0.1 * (2 * 3 - 1 * 5 - 0.2 * 0.5), 0.1 * (2 * -1 - 1 * 2 + 0.2 * 2)
+    "Metz2018": Case(
+        rules.Metz2018(eta=0.1, decay=0.2),
+        rules.Metz2018(eta=0.0),
+        (0.09, -0.36),
+        pre={"e0": [3.0, -1.0], "e1": [5.0, 2.0]},
+        post={"c0": [2.0], "c1": [-1.0]},
+        shows=(r"\mathrm{c0}", r"\mathrm{e1}"),
+    ),
+    # 0.1 * (3 * 2 - 5 * 1 - 0.2 * 0.5), 0.1 * (-1 * 2 - 2 * 1 + 0.2 * 2)
+    "Metz2018Backward": Case(
+        rules.Metz2018Backward(eta=0.1, decay=0.2),
+        rules.Metz2018Backward(eta=0.0),
+        (0.09, -0.36),
+        pre={"c0": [3.0, -1.0], "c1": [5.0, 2.0]},
+        post={"e0": [2.0], "e1": [-1.0]},
+        shows=(r"\mathrm{c0}", r"\mathrm{e1}"),
+    ),
     # 0.1 * (3 - 1) * 2, 0.1 * (3 - 2) * -1; 1 + (3 - 1) / 10, 2 + (3 - 2) / 10
     "WeightMirror": Case(
         rules.WeightMirror(eta=0.1, window=10.0),
@@ -115,6 +133,59 @@ CASES = {
         (0.6, -0.3),
         post={"miss": [3.0]},
         shows=(r"\eta \mathrm{miss}_{i} x_{j}",),
+    ),
+    # 0.1 * (3 * (2, -1) - 3^2 * w^2 + 0.5 * 3 - (2, 1)^2)
+    "Volterra": Case(
+        rules.Volterra.of({"110": 1.0, "022": -1.0, "010": 0.5, "200": -1.0}, eta=0.1),
+        rules.Volterra(eta=0.0),
+        (0.6 - 0.225 + 0.15 - 0.4, -0.3 - 3.6 + 0.15 - 0.1),
+        shows=(r"\theta_{110} x_{i} x_{j}", r"\theta_{022} w_{ij}^{2} x_{i}^{2}", r"\theta_{000} +"),
+    ),
+    # 0.1 * (2 * 3 * (2, -1) + (2, -1) - 2 * 3 + 5)
+    "ABCD": Case(
+        rules.ABCD(eta=0.1, a=2.0, b=1.0, c=-2.0, d=5.0),
+        rules.ABCD(eta=0.0),
+        (1.3, -0.8),
+        shows=(r"a x_{i} x_{j}", r"c x_{i}"),
+    ),
+    # (0.1, 0.2) * ((2, 1) * 3 * (2, -1) + 5)
+    "ABCD-each": Case(
+        rules.ABCD(eta=np.array([[0.1, 0.2]]), a=np.array([[2.0, 1.0]]), d=5.0),
+        None,
+        (1.7, 0.4),
+        new_syn={"eta": [[0.1, 0.2]], "a": [[2.0, 1.0]]},
+    ),
+    # 0.1 times -(2, -1) - 2 * -(0.5, 3) + 3 * 3 * ((2, -1) - (1, 2)) + 4 * 3 * (2, -1) + 5 * 3 * (0.5, 3)
+    # - 6 * 9 * w - 7 * w - 8 * w + 9 * 3 - 10
+    "Pool": Case(
+        rules.Pool.of({str(n): n + 1.0 for n in range(10)}, eta=0.1),
+        rules.Pool(eta=0.0),
+        (0.1 * (-2 + 1 + 9 + 24 + 7.5 - 69 * 0.5 + 17), 0.1 * (1 + 6 - 27 - 12 + 45 + 69 * 2 + 17)),
+        pre={"x": [2.0, -1.0], "error": [0.5, 3.0], "echo": [1.0, 2.0]},
+        post={"x": [3.0], "error": [-1.0]},
+        shows=(r"\mathrm{error}_{i} \theta_{0} x_{j}", r"\mathrm{echo}_{j}"),
+    ),
+    # 0.25 * 3 + 0.75 * 5 = 4.5: 0.1 * 0.5 * (4.5 * 2 - 4.5^2 * 0.5, -4.5 + 4.5^2 * 2)
+    "Lindsey2020": Case(
+        rules.Lindsey2020(0.5, eta=0.1, beta=0.75),
+        rules.Lindsey2020(eta=0.0),
+        (-0.05625, 1.8),
+        post={"x": [3.0], "apical": [5.0]},
+        shows=(r"\mathrm{plasticity}", r"\max\left(0, \mathrm{apical}_{i}\right)"),
+    ),
+    "Lindsey2020-each": Case(
+        rules.Lindsey2020(np.array([[0.5, 2.0]]), eta=0.1, beta=0.75),
+        None,
+        (-0.05625, 7.2),
+        post={"x": [3.0], "apical": [5.0]},
+        new_syn={"plasticity": [[0.5, 2.0]]},
+    ),
+    # feedback below 0 is none: 0.1 * 0.5 * 3 * (2, -1)
+    "Lindsey2020-hebb": Case(
+        rules.Lindsey2020(eta=0.1, beta=0.5, oja=False),
+        None,
+        (0.3, -0.15),
+        post={"x": [3.0], "apical": [-5.0]},
     ),
     # two post neurons and one pre: 0.1 * 3 * (2 - 3 * 0.5), 0.1 * 1 * (2 - (3 * 0.5 + 1 * -2))
     "Sanger": Case(
@@ -462,6 +533,15 @@ CASES = {
         syn={"r": [[4.0, 2.0]], "o": [[6.0, -2.0]]},
         new_syn={"r": [[4.0, 0.0]], "o": [[6.0, 2.0]]},
         shows=(r"\eta",),
+    ),
+    # traces halve and quarter: r = (2, 1), o = (1.5, -0.5); 0.1 * ((2, -1) * (0.5 + 2 * o) + 3 * (-1 + 0.5 * r))
+    "SpikES": Case(
+        rules.SpikES(0.1, np.log(HALF), np.log(HALF / 2), alpha=0.5, beta=-1.0, kappa=2.0, gamma=0.5),
+        rules.SpikES(eta=0.0),
+        (0.7, -0.1),
+        syn={"r": [[4.0, 2.0]], "o": [[6.0, -2.0]]},
+        new_syn={"r": [[4.0, 0.0]], "o": [[4.5, 2.5]]},
+        shows=(r"\kappa", r"\gamma", r"\mathrm{log\,tau\,pre}"),
     ),
     # a spike of 2 ms at 33 mV: 0.002 * (0.5, 0.25) * 80 * (5, 10) - 0.01 * (2, -1) * (10, 20)
     "Clopath2010": Case(

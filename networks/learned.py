@@ -1,0 +1,140 @@
+r"""A neuron that is learned: what it says to its synapses is a small network's function of what reaches it.
+
+With the drive z, the output x, what comes from above a (late, at ``apical``) and from its own layer l (late, at
+``lateral``), each between -s and s (``scale``), as features f:
+
+(1)  :math:`x = g(z)`
+(2)  :math:`f = s \tanh\bigl((x, z, a, l) / s\bigr)`
+(3)  :math:`(c_1 .. c_r, e_1 .. e_r, \delta) = R\,(f, 1) + Q \tanh(P\,(f, 1))`
+
+Its synapses learn by products of c of the post and e of the pre neuron (`rules.Metz2018`); :math:`\delta` is for the
+neurons below. P, Q and R are the same in all neurons that have this model, in whatever layer: the number of what is
+learned does not depend on that of the neurons, and to permute the neurons permutes what they do.
+
+After Metz, Maheswaranathan, Cheung & Sohl-Dickstein, Meta-learning update rules for unsupervised representation
+learning, ICLR (2019), and Gu, Greydanus, Metz, Maheswaranathan & Sohl-Dickstein, bioRxiv 2019.12.30.891184 (2019).
+Theirs of 2019 has convolutions over the units of a layer and over the samples of a batch; here a neuron knows itself.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+from jaxtyping import Array, Float
+
+from .fields import Fields
+from .graph import NetworkError
+from .initialisers import FanIn, Initialiser
+from .neurons import Activation, Neuron
+
+FEATURES = 4  # x, z, a, l
+
+
+class LearnedNeuron(Neuron):
+    """(1) to (3). ``inner``: P, (cells, 5); ``outer``: Q, (2 r + 1, cells); ``linear``: R, (2 r + 1, 5); see `make`."""
+
+    ports: ClassVar[tuple[str, ...]] = ("drive", "apical", "lateral")
+    late: ClassVar[tuple[str, ...]] = ("apical", "lateral")
+    inner: Float[Array, "cells 5"] | np.ndarray
+    outer: Float[Array, "out cells"] | np.ndarray
+    linear: Float[Array, "out 5"] | np.ndarray
+    scale: float = 3.0
+    activation: Activation = eqx.field(default=jax.nn.relu, static=True)
+
+    @classmethod
+    def make(
+        cls, cells: int = 8, channels: int = 2, *, seed: int = 0, size: float = 0.1, **options: Any
+    ) -> "LearnedNeuron":
+        """Random numbers: P of the order of 1, the others ``size``, so that its synapses learn little at first."""
+        rng = np.random.default_rng(seed)
+        out = 2 * channels + 1
+
+        def drawn(width: float, *shape: int) -> np.ndarray:
+            return rng.normal(0, width, shape).astype(np.float32)
+
+        known = FEATURES + 1
+        inner = drawn(known**-0.5, cells, known)
+        return cls(inner, drawn(size * cells**-0.5, out, cells), drawn(size * known**-0.5, out, known), **options)
+
+    @property
+    def channels(self) -> int:
+        """r: how many products make up a change."""
+        return int(np.shape(self.linear)[0] - 1) // 2
+
+    def __check_init__(self) -> None:
+        rows, columns = np.shape(self.linear)[-2:]
+        cells = np.shape(self.inner)[-2]
+        if columns != FEATURES + 1 or rows % 2 == 0 or np.shape(self.outer)[-2:] != (rows, cells):
+            raise ValueError(
+                f"LearnedNeuron: inner (cells, 5), outer (2 r + 1, cells) and linear (2 r + 1, 5) do not fit: "
+                f"{np.shape(self.inner)}, {np.shape(self.outer)}, {np.shape(self.linear)}"
+            )
+
+    def init(self) -> Fields:
+        said = {f"{name}{k}": 0.0 for name in "ce" for k in range(self.channels)}
+        return Fields(x=0.0, z=0.0, delta=0.0, **said)
+
+    def step(self, ports: Fields) -> Fields:
+        return Fields(x=self.activation(ports.drive), z=ports.drive)
+
+    def respond(self, state: Fields, ports: Fields) -> Fields:
+        features = jnp.stack([state.x, state.z, ports.apical, ports.lateral])
+        known = jnp.append(self.scale * jnp.tanh(features / self.scale), 1.0)
+        said = self.linear @ known + self.outer @ jnp.tanh(self.inner @ known)
+        r = self.channels
+        return Fields(
+            {f"c{k}": said[k] for k in range(r)} | {f"e{k}": said[r + k] for k in range(r)}, delta=said[2 * r]
+        )
+
+
+class LearnedInput(Neuron):
+    """A learned ``neuron`` whose output is its drive: where a network of them begins."""
+
+    ports: ClassVar[tuple[str, ...]] = LearnedNeuron.ports
+    late: ClassVar[tuple[str, ...]] = LearnedNeuron.late
+    neuron: LearnedNeuron
+
+    def init(self) -> Fields:
+        return self.neuron.init()
+
+    def step(self, ports: Fields) -> Fields:
+        return Fields(x=ports.drive, z=ports.drive)
+
+    def respond(self, state: Fields, ports: Fields) -> Fields:
+        return self.neuron.respond(state, ports)
+
+
+def learned_layers(
+    sizes: Sequence[int],
+    neuron: LearnedNeuron,
+    rule: Any,
+    back: Any,
+    *,
+    weights: Initialiser | None = None,
+    lateral: Any = None,
+) -> nx.MultiDiGraph:
+    """Layers ``input``, ``layer1``, ``layer2``, ... of one learned ``neuron``. ``rule`` is that of what goes forward,
+    ``back`` of the weights (of their own) by which a layer's ``delta`` comes back to the one below, ``lateral`` of what
+    the neurons of a layer say to each other: not at all, without one.
+
+    Raises `NetworkError` with fewer than two sizes.
+    """
+    if len(sizes) < 2:
+        raise NetworkError(f"learned layers are an input and others above it, not sizes={tuple(sizes)!r}")
+    net = nx.MultiDiGraph()
+    below = "input"
+    net.add_node("input", neuron=LearnedInput(neuron), size=sizes[0])
+    drawn = FanIn() if weights is None else weights
+    for k, size in enumerate(sizes[1:], 1):
+        layer = f"layer{k}"
+        net.add_node(layer, neuron=neuron, size=size)
+        net.add_edge(below, layer, rule=rule, weights=drawn)
+        net.add_edge(layer, below, rule=back, weights=drawn, port="apical", field="delta")
+        if lateral is not None:
+            net.add_edge(layer, layer, rule=lateral, weights=drawn, port="lateral", delay=0)
+        below = layer
+    return net
