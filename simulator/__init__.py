@@ -3,7 +3,7 @@
 Networks are networkx graphs, learning rules are functions of one synapse, recordings are HDF5 files.
 """
 
-from . import networks, probes, rules
+from . import meta, networks, probes, rules
 from .alignment import alignment
 from .brian import brian2_script, to_brian2
 from .errors import ExportError, RecordingError, SimulationError
@@ -44,6 +44,7 @@ __all__ = [
     "diff",
     "export",
     "locality",
+    "meta",
     "networks",
     "open",
     "probes",

@@ -473,6 +473,8 @@ class _Script:
                   for name in part.reads}  # fmt: skip
         constants: dict[str, str] = {}
         for parameter, value in parameters(rule).items():
+            if np.ndim(value):  # a synapse has its own
+                continue
             numbers[f"rule.{parameter}"] = float(value)
             if np.isinf(value):
                 known[f"rule.{parameter}"] = _literal(value)

@@ -25,7 +25,7 @@ import click
 import equinox as eqx
 import numpy as np
 
-from . import networks, results, rules
+from . import learned, meta, networks, results, rules
 from .console import Failed, UserError, load, short_errors, table
 from .locality import Locality, locality
 from .networks import Competition, Linear, Neuron, Topology
@@ -33,7 +33,7 @@ from .recordings import commands
 from .rules import Hebb, NetworkRule, RuleError, Wrapper
 
 Run = Callable[..., Mapping[str, Any]]
-KINDS = ("rules", "neurons", "topologies", "results")
+KINDS = ("rules", "neurons", "topologies", "learned", "results")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,8 +48,10 @@ def main() -> None:
 @main.command("list")
 @click.argument("kind", required=False, type=click.Choice(KINDS))
 def list_(kind: str | None) -> None:
-    """What there is: rules and neurons with their locality, topologies, results."""
-    tables = {"rules": _rules, "neurons": _neurons, "topologies": _topologies, "results": _results}
+    """What there is: rules and neurons with their locality, topologies, what was learned, results."""
+    tables: dict[str, Callable[[], tuple[list[str], list[list[str]]]]] = {
+        "rules": _rules, "neurons": _neurons, "topologies": _topologies, "learned": _learned, "results": _results,
+    }  # fmt: skip
     for i, name in enumerate(KINDS if kind is None else (kind,)):
         head, rows = tables[name]()
         click.echo(("\n" if i else "") + table(head, rows, shutil.get_terminal_size((10_000, 0)).columns))
@@ -80,6 +82,17 @@ def _neurons() -> tuple[list[str], list[list[str]]]:
 
 def _topologies() -> tuple[list[str], list[list[str]]]:
     return ["TOPOLOGY", "SUMMARY"], [[c.__name__, _summary(c)] for c in _public(networks, Topology)]
+
+
+def _learned() -> tuple[list[str], list[list[str]]]:
+    entries = {name: meta.files.read(path) for name, path in learned.files().items()}
+    rows = [[name, ", ".join(_classes(entry["learned"])), entry["about"]] for name, entry in entries.items()]
+    return ["LEARNED", "CLASS", "SUMMARY"], rows or [["(none)", "", ""]]
+
+
+def _classes(described: Mapping[str, Any]) -> list[str]:
+    parts = [described] if "class" in described else described.values()
+    return [str(part["class"]) for part in parts if "class" in part]
 
 
 def _results() -> tuple[list[str], list[list[str]]]:

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from .networks import Neuron
-from .networks.neurons import Stage, scalars
+from .networks.neurons import Stage, one, scalars
 from .rules.equations import Traced, named_leaves, reads_of
 
 
 def trace_stage(neuron: Neuron, stage: Stage) -> Traced:
     """The jaxpr of a stage of one neuron's tick: inputs ``state.v``, ``ports.drive``, ``neuron.tau``, ``noise``,
     ``dt``; outputs the fields of the state that it makes. The competition of a population is no part of it."""
-    arguments = {"neuron": jax.tree.map(lambda _: jnp.ones(()), neuron), "env": scalars(neuron, stage)}
+    arguments = {"neuron": one(neuron), "env": scalars(neuron, stage)}
 
     def run(arguments: Any) -> dict[str, Any]:
         new = getattr(arguments["neuron"], stage)(**arguments["env"])

@@ -124,12 +124,16 @@ class Layout(eqx.Module):
         joined = rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=-1)
         return joined if self.order is None else joined[..., self.order]
 
-    def pack(self, values: np.ndarray) -> Blocks:
+    def pack(self, values: Any) -> Blocks:
         """The user's array, (..., post, pre) if dense or (..., synapses) in row order if sparse, as blocks."""
         if self.dense:
             return (floats(values),)
+        with jax.ensure_compile_time_eval():
+            slots = list(self._places())
+        if isinstance(values, jax.core.Tracer):
+            return tuple(jnp.where(places < 0, 0, values[..., places]) for places in slots)
         values = np.asarray(values)
-        return tuple(jnp.array(np.where(places < 0, 0, values[..., places]), float) for places in self._places())
+        return tuple(jnp.array(np.where(places < 0, 0, values[..., places]), float) for places in slots)
 
     def unpack(self, held: Held) -> Any:
         """The user's array, leading axes kept: (..., post, pre) or (..., synapses)."""

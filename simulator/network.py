@@ -545,3 +545,17 @@ def _check_rule(projection: Projection, traced: TracedRule, circuit: Circuit) ->
             f"projection {projection.name!r}: {type(projection.rule).__name__} sums over a pre neuron's synapses, "
             "which only a dense projection can: leave topology out"
         )
+    shape = (circuit.populations[projection.post].size, circuit.populations[projection.pre].size)
+    for key, value in projection.rule.init().items():
+        if not jnp.ndim(value):
+            continue
+        owner = f"projection {projection.name!r}: {type(projection.rule).__name__}'s {key!r}"
+        if projection.synapses is not None:
+            raise NetworkError(
+                f"{owner} is an array with a number for each synapse, which only a dense projection can have: leave "
+                "topology out"
+            )
+        if jnp.shape(value) != shape:
+            raise NetworkError(f"{owner} has shape {jnp.shape(value)}; for a number each the synapses need {shape}")
+        if key in traced.held:
+            raise NetworkError(f"{owner} is one neuron's, not a synapse's: begin from a number")

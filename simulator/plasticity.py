@@ -425,4 +425,7 @@ def _accumulated(
         return zeros, own
     start = (zeros, Fields() if each else own.map(jnp.zeros_like))
     (dw, mean), news = jax.lax.scan(sample, start, (pre, post, several, own if each else Fields(), jnp.arange(batch)))
-    return dw / batch, (news if each else mean.map(lambda total: total / batch))
+    if each:
+        return dw / batch, news
+    kept = one.traced.update.kept  # the mean of equal numbers may round
+    return dw / batch, Fields({n: own[n] if SYN + n in kept else total / batch for n, total in mean.items()})

@@ -312,7 +312,8 @@ class Simulator:
     def _fields_of(self, owner: str) -> tuple[str, ...]:
         if owner in self.state.neurons:
             return tuple(self.state.neurons[owner])
-        return ("w", *(self.network.local(self.model, owner).init() if owner in self.network.traced else ()))
+        rule = self.network.circuit.projections[owner].rule if owner in self.network.traced else None
+        return ("w", *(() if rule is None else rule.init()))
 
     def _check_phases(self, phases: Sequence[Phase]) -> None:
         names = [phase.name for phase in phases]

@@ -1,5 +1,6 @@
 """The commands that read, watch, resume, check and convert recordings."""
 
+import contextlib
 import inspect
 import itertools
 import sys
@@ -9,9 +10,12 @@ from typing import Any
 
 import click
 import h5py
+import jax
 import numpy as np
 
 from ..console import UserError, load, short_errors, table
+from ..locality import locality
+from ..rules import LocalRule, RuleError
 from .check import dimensions
 from .reading import Recording
 
@@ -30,7 +34,11 @@ ANYWAY = click.option("--anyway", is_flag=True, help="Go on though versions or r
 @click.command()
 @FILE
 def info(file: Path) -> None:
-    """What a recording holds and what made it."""
+    """What a recording, or a file with a learned rule (.json), holds and what made it."""
+    if file.suffix == ".json":
+        with short_errors(UserError):
+            _learned(file)
+        return
     with short_errors(UserError), Recording(file) as recording:
         facts = [
             ["file", f"{file} ({file.stat().st_size / 2**20:.3g} MiB, format {recording.attributes['engrax_format']})"],
@@ -221,6 +229,25 @@ def plot(file: Path, what: tuple[str, ...], out: Path | None) -> None:
     except (OSError, ValueError) as error:
         raise UserError(f"{target} cannot be written: {error}") from error
     click.echo(str(target))
+
+
+def _learned(file: Path) -> None:
+    from ..meta import files
+
+    entry, learned = files.read(file), files.load(file)
+    versions = ", ".join(f"{name} {version}" for name, version in entry["versions"].items())
+    facts = [["file", str(file)], ["about", entry["about"]], ["created", entry["created"]], ["versions", versions]]
+    for name, thing in (learned if isinstance(learned, dict) else {"": learned}).items():
+        what = name or "learned"
+        if isinstance(thing, np.ndarray):
+            facts.append([what, f"an array, {' x '.join(map(str, thing.shape))}"])
+            continue
+        numbers = sum(np.size(leaf) for leaf in jax.tree.leaves(thing))
+        facts.append([what, f"{type(thing).__name__}, {numbers} numbers, locality {locality(thing).level}"])
+        if isinstance(thing, LocalRule):
+            with contextlib.suppress(RuleError):  # it has no equation that fits a line
+                facts.append(["equation", thing.latex(digits=3)])
+    click.echo(table([], [row for row in facts if row[1]]))
 
 
 def _known(modules: Sequence[Path]) -> list[Any]:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import equinox as eqx
 import jax
@@ -125,6 +125,8 @@ def described(value: Any) -> Any:
     if isinstance(value, (eqx.Module, Probe)):
         fields = {f.name: described(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"class": type(value).__name__, **fields}
+    if isinstance(value, Fields):
+        return {"fields": {name: described(item) for name, item in value.items()}}
     if isinstance(value, (np.ndarray, jax.Array)):
         array = np.asarray(value)
         return array.item() if array.ndim == 0 else array
@@ -205,10 +207,19 @@ def _remembered(group: str, path: Any) -> str:
 # And back
 
 
-class Known:
-    """The names that a recording may use, and the arrays that it keeps. Raises `RecordingError` for any other name."""
+class Keeping(Protocol):
+    """A file that keeps arrays, which it describes where they are named."""
 
-    def __init__(self, recording: Recording, known: Iterable[Any] = ()) -> None:
+    @property
+    def path(self) -> Any: ...
+
+    def array(self, described: Mapping[str, Any]) -> np.ndarray: ...
+
+
+class Known:
+    """The names that a file may use, and the arrays that it keeps. Raises `RecordingError` for any other name."""
+
+    def __init__(self, recording: Keeping, known: Iterable[Any] = ()) -> None:
         self._recording = recording
         public = [getattr(package, name) for package in (networks, rules) for name in package.__all__]
         public += [Probe, probes.Mean, probes.Norm, probes.UpdateNorm, probes.Histogram, *SOURCES]
@@ -224,7 +235,9 @@ class Known:
         if not isinstance(value, Mapping):
             return value
         if "array" in value:
-            return self.array(value["array"])
+            return self._recording.array(value["array"])
+        if "fields" in value:
+            return Fields({name: self.build(item) for name, item in value["fields"].items()})
         if "function" in value:
             return self._named(self._functions, value["function"], "function")
         if "class" not in value:
@@ -240,14 +253,6 @@ class Known:
                 f"{', '.join(sorted(given)) or '-'}, the one at hand {', '.join(sorted(expected)) or '-'}"
             )
         return cls(**given)
-
-    def array(self, described: Mapping[str, Any]) -> np.ndarray:
-        if "at" not in described:
-            raise RecordingError(
-                f"{self._recording.path} holds only the digest of an array of shape {tuple(described['shape'])} "
-                "(record with a larger keep_drive=): pass the drive"
-            )
-        return self._recording.array(described)
 
     def _named(self, there: Mapping[str, Any], name: Any, kind: str) -> Any:
         if name not in there:

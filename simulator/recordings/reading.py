@@ -205,6 +205,11 @@ class Recording:
 
     def array(self, described: Mapping[str, Any]) -> np.ndarray:
         """An array that the log or the network names. Raises ``ValueError`` if the file does not hold it."""
+        if "at" not in described:
+            raise RecordingError(
+                f"{self.path} holds only the digest of an array of shape {tuple(described['shape'])} "
+                "(record with a larger keep_drive=): pass the drive"
+            )
         dtype, shape = _dtype(described["dtype"]), _shape(described["shape"])
         data, start = self.file["provenance/data"], int(described["at"])
         count = math.prod(shape) * dtype.itemsize

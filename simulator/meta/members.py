@@ -1,0 +1,189 @@
+"""The members of a step, each with its own theta and inner problems: in one program, or in slices over a cluster."""
+
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from .genome import Coded, Subspace, Varied
+from .inner import Inner, Theta
+
+Each = Float[np.ndarray, "members episodes"]
+
+
+class Members:
+    """All members in one vectorised program."""
+
+    def __init__(self, inner: Inner, window: int, gradient: bool) -> None:
+        self._inner = inner  # its programs live as long as it does
+        self._begin, self._advance = _programs(inner, window, gradient)
+
+    def begin(self, thetas: Theta, keys: Any) -> Any:
+        """New inner problems: ``keys``, the data of a random key for each of (members, episodes)."""
+        return self._begin(*_shared((thetas, keys)))
+
+    def advance(self, thetas: Theta, lives: Any) -> tuple[Any, Each, Theta | None]:
+        """A window of all of them: where they are then, the losses, and the mean over the episodes of the gradients."""
+        lives, losses, gradients = self._advance(*_shared((thetas, lives)))
+        return lives, np.asarray(losses), gradients
+
+
+_COMPILED: weakref.WeakKeyDictionary[Inner, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def _programs(inner: Inner, window: int, gradient: bool) -> tuple[Any, Any]:
+    """``begin(thetas, keys)`` and ``advance(thetas, lives)``, compiled once for an inner problem."""
+    known = _COMPILED.setdefault(inner, {})
+    if (window, gradient) not in known:
+        known[window, gradient] = _compiled(weakref.proxy(inner), window, gradient)
+    return known[window, gradient]  # type: ignore[no-any-return]
+
+
+def _compiled(inner: Inner, window: int, gradient: bool) -> tuple[Any, Any]:
+    def unrolled(theta: Theta, life: Any) -> tuple[Any, Any]:
+        def segment(life: Any, _: None) -> tuple[Any, Any]:
+            return inner.advance(theta, life)
+
+        life, losses = jax.lax.scan(segment, life, None, length=window)
+        return losses.mean(), life
+
+    def one(theta: Theta, life: Any) -> tuple[Any, Any, Any]:
+        if not gradient:
+            loss, life = unrolled(theta, life)
+            return life, loss, None
+        (loss, life), slope = jax.value_and_grad(unrolled, has_aux=True)(theta, life)
+        return life, loss, slope
+
+    def member(theta: Theta, lives: Any) -> tuple[Any, Any, Any]:
+        lives, losses, slopes = jax.vmap(functools.partial(one, theta))(lives)
+        return lives, losses, jax.tree.map(lambda slope: slope.mean(0), slopes)
+
+    def begin(theta: Theta, keys: Any) -> Any:
+        return jax.vmap(functools.partial(inner.begin, theta))(jax.random.wrap_key_data(keys))
+
+    return jax.jit(_mapped(begin)), jax.jit(_mapped(member))
+
+
+def _mapped(function: Any) -> Any:
+    """Over the members; a single one as it is, for which products of matrices stay such."""
+
+    def over(thetas: Theta, others: Any) -> Any:
+        if len(jax.tree.leaves(thetas)[0]) > 1:
+            return jax.vmap(function)(thetas, others)
+        out = function(*jax.tree.map(lambda leaf: leaf[0], (thetas, others)))
+        return jax.tree.map(lambda leaf: leaf[None], out)
+
+    return over
+
+
+def _shared(tree: Any) -> Any:
+    """The members shared out over the devices, where these divide them."""
+    count = jax.device_count()
+    if count == 1 or len(jax.tree.leaves(tree)[0]) % count:
+        return tree
+    mesh = jax.make_mesh((count,), ("members",), axis_types=(jax.sharding.AxisType.Auto,))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("members")))  # type: ignore[no-untyped-call]
+
+
+class Cluster:
+    """The members (of a single one its episodes) in slices, each a program on one worker of a Dask cluster.
+
+    The inner problem is the result of a task, so that a worker that takes over from a dead one can have it made again.
+    """
+
+    def __init__(self, inner: Inner, window: int, gradient: bool, client: Any, slices: int) -> None:
+        import cloudpickle
+
+        self._client, self._slices = client, slices
+        given = cloudpickle.dumps((inner, window, gradient, jnp.zeros(()).dtype == "float64"))
+        self._given = client.submit(bytes, given)
+
+    def begin(self, thetas: Theta, keys: Any) -> Any:
+        return _joined(self._each("begin", thetas, keys), self._axis(keys))
+
+    def advance(self, thetas: Theta, lives: Any) -> tuple[Any, Each, Theta | None]:
+        axis = self._axis(lives)
+        parts = self._each("advance", thetas, lives)
+        lives, losses = _joined([part[:2] for part in parts], axis)
+        slopes = [part[2] for part in parts]
+        if slopes[0] is None or axis == 0:
+            return lives, losses, None if slopes[0] is None else _joined(slopes, 0)
+        share = [part[1].shape[1] / losses.shape[1] for part in parts]
+        mean = jax.tree.map(lambda *leaves: sum(s * leaf for s, leaf in zip(share, leaves, strict=True)), *slopes)
+        return lives, losses, mean
+
+    def _axis(self, lives: Any) -> int:
+        """Which axis is cut: that of the members, or of the episodes of a single one."""
+        return 0 if len(jax.tree.leaves(lives)[0]) > 1 else 1
+
+    def _each(self, what: str, thetas: Theta, others: Any) -> list[Any]:
+        axis = self._axis(others)
+        thetas, others = jax.tree.map(np.asarray, (thetas, others))
+        count = jax.tree.leaves(others)[0].shape[axis]
+        tasks = []
+        for cut in np.array_split(np.arange(count), min(self._slices, count)):
+            ours = jax.tree.map(lambda leaf, cut=cut: leaf[cut], thetas) if axis == 0 else thetas
+            part = jax.tree.map(lambda leaf, cut=cut: np.take(leaf, cut, axis), others)
+            tasks.append(self._client.submit(_on_worker, self._given, what, ours, part, pure=False))
+        return self._client.gather(tasks)  # type: ignore[no-any-return]
+
+
+class Decoding:
+    """Members whose thetas say those of another problem: that one's programs serve genomes of all sizes."""
+
+    def __init__(self, inner: Coded | Subspace, members: Members | Cluster) -> None:
+        self._theta, self._members = jax.jit(jax.vmap(inner.theta)), members
+
+    def begin(self, thetas: Theta, keys: Any) -> Any:
+        return self._members.begin(self._theta(thetas), keys)
+
+    def advance(self, thetas: Theta, lives: Any) -> tuple[Any, Each, None]:
+        return *self._members.advance(self._theta(thetas), lives)[:2], None
+
+
+class Choosing:
+    """Members whose genomes choose among inner problems (`Varied`): those with the same choices together, by
+    ``of(problem)``, in lots of an eighth of all members, filled up, so that each problem is compiled for one size. A
+    life is a random key's data."""
+
+    def __init__(self, inner: Varied, of: Callable[[Inner], Members | Cluster | Decoding]) -> None:
+        self._inner, self._of = inner, of
+        self._made: dict[Inner, Members | Cluster | Decoding] = {}
+
+    def begin(self, thetas: Theta, keys: Any) -> Any:
+        return keys
+
+    def advance(self, thetas: Theta, lives: Any) -> tuple[Any, Each, None]:
+        problems = [self._inner.variant(bits) for bits in np.asarray(thetas)]
+        losses, lot = np.zeros(lives.shape[:2]), -(-len(lives) // 8)
+        for problem in dict.fromkeys(problems):
+            own = np.flatnonzero([other is problem for other in problems])
+            if problem not in self._made:  # to make one may send the problem to a cluster
+                self._made[problem] = self._of(problem)
+            members = self._made[problem]
+            for filled in np.resize(own, (-(-len(own) // lot), lot)):
+                losses[filled] = members.advance(thetas[filled], members.begin(thetas[filled], lives[filled]))[1]
+        return lives, losses, None
+
+
+def _on_worker(given: bytes, what: str, thetas: Theta, others: Any) -> Any:
+    return jax.tree.map(np.asarray, _loaded(given)[what](thetas, others))
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(given: bytes) -> dict[str, Any]:
+    """The programs of an inner problem, once in a process."""
+    import cloudpickle
+
+    inner, window, gradient, x64 = cloudpickle.loads(given)
+    jax.config.update("jax_enable_x64", x64)  # type: ignore[no-untyped-call]
+    return dict(zip(("begin", "advance"), _compiled(inner, window, gradient), strict=True))
+
+
+def _joined(parts: list[Any], axis: int) -> Any:
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *parts)
