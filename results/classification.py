@@ -1,6 +1,6 @@
 """Learning to classify: epochs over a labelled data set, and errors on what was kept apart."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,7 +135,7 @@ def audited(net: nx.MultiDiGraph, sim: Simulator, hidden: str) -> dict[str, Any]
     tied = [p for p in circuit.projections.values() if p.tied is not None]
     return {
         "level": max(levels, key=LEVELS.index) if levels else "",
-        "transport": any(sim.network.circuit.transposed(p) for p in tied),
+        "transport": any(circuit.transposed(p) for p in tied),
         "signals": sorted(set().union(*(audit.reads for audit in audits)) & {f"signals.{name}" for name in BROADCAST}),
     }
 
@@ -143,3 +143,22 @@ def audited(net: nx.MultiDiGraph, sim: Simulator, hidden: str) -> dict[str, Any]
 def falling(count: Any, updates: int) -> Any:
     """A schedule: 1 at first, and linearly to 0 at the last of the ``updates``."""
     return jnp.maximum(1 - count / updates, 0.0)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows]) + "\n"
+
+
+def mean_and_error(values: np.ndarray) -> dict[str, float]:
+    """The mean and its standard error."""
+    return {"mean": float(values.mean()), "error": float(values.std(ddof=1) / np.sqrt(len(values)))}
+
+
+def pooled(images: np.ndarray, side: int) -> np.ndarray:
+    """Images of 28 x 28 pixels as ``side`` x ``side`` means over squares of pixels, in rows; what is left over at the
+    edges is not there."""
+    by = 28 // side
+    inside = slice((28 - side * by) // 2, (28 + side * by) // 2)
+    square = images.reshape(-1, 28, 28)[:, inside, inside].reshape(-1, side, by, side, by)
+    return square.mean((2, 4)).reshape(-1, side**2)  # type: ignore[no-any-return]

@@ -1,9 +1,6 @@
 """After Lillicrap & Santoro (2019): replay in place of backpropagation through time, and recall over a long delay. See
 README.md."""
 
-import json
-import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +14,7 @@ from jaxtyping import Float
 
 from engrax import Phase, networks as nets, rules, sweep
 
-from ..choices import check
+from ..choices import check, run_parts
 from .door import LEARNERS, key_and_door
 
 PARTS = ("equality", "decay", "learning", "long_delay")
@@ -64,12 +61,7 @@ def run(
         "learning": lambda: {"learning": learning(chosen, trials)},
         "long_delay": lambda: {"long_delay": long_delay(range(seed, seed + replicas), episodes, quick)},
     }
-    metrics: dict[str, Any] = {}
-    for part in parts:
-        begun = time.perf_counter()
-        metrics |= work[part]()
-        (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")  # what is done survives what fails
-        print(f"{part}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    metrics = run_parts(out, parts, work)
     if "decay" in metrics:
         replay_figure(out / "replay.png", metrics)
     if "long_delay" in metrics:

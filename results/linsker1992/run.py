@@ -1,8 +1,5 @@
 """Linsker's (1992) local infomax: on the Gaussian ring, on photographs, and in two layers. See README.md."""
 
-import json
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +13,7 @@ from jaxtyping import Float
 
 from engrax import Simulator, networks as nets, rules, sweep
 
-from ..choices import check
+from ..choices import check, run_parts
 from . import figures, theory
 from .circuit import Constraint, add_layer, trial
 
@@ -69,13 +66,7 @@ def run(
         "ica": lambda: photographs.separate(out),
         "stack": lambda: photographs.stack(out),
     }
-    metrics: dict[str, Any] = {}
-    for part in parts:
-        begun = time.perf_counter()
-        metrics |= work[part]()
-        (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")  # what is done survives what fails
-        print(f"{part}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
-    return metrics
+    return run_parts(out, parts, work)
 
 
 @dataclass(frozen=True)

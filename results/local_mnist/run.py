@@ -20,7 +20,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from engrax import Phase, SimulationError, Simulator, networks as nets, rules
 
 from ..choices import check
-from ..classification import Reader, Task, audited, epochs, falling
+from ..classification import Reader, Task, audited, epochs, falling, markdown
 from .methods import METHODS, Method, Supervised, Unsupervised, log_odds
 
 DATA = {"mnist": nets.mnist, "fashion_mnist": nets.fashion_mnist, "digits": nets.digits}
@@ -121,8 +121,7 @@ def table(metrics: Mapping[str, Any]) -> str:
             found["level"], "yes" if found["transport"] else "", signals,
             " ".join(f"{value:.2f}" for value in dict.fromkeys((course[0], course[-1]))),
         ])  # fmt: skip
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return markdown(head, rows)
 
 
 def figure(path: Path, metrics: Mapping[str, Any]) -> None:

@@ -1,8 +1,5 @@
 """Mattar & Daw (2018): which memory to go through next, on a track and in a maze. See README.md."""
 
-import json
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ from jaxtyping import Float, Int
 
 from engrax import Simulator
 
-from ..choices import check
+from ..choices import check, run_parts
 from .agent import GAMMA, World, laps, line, maze, network, track, walks
 
 PARTS = ("walks", "order", "track", "maze")
@@ -45,18 +42,13 @@ def run(
     if quick:
         animals, runs, replicas = min(animals, 2), min(runs, 10), min(replicas, 5)
         parts = tuple(part for part in parts if part in ("order", "track"))
-    work: dict[str, Callable[[], Any]] = {
-        "walks": lambda: {str(n): exact_after(n) for n in (10, 20, 50)},
-        "order": lambda: order(range(seed, seed + animals), runs),
-        "track": lambda: on_track(range(seed, seed + replicas)),
-        "maze": lambda: in_maze(range(seed, seed + replicas)),
+    work: dict[str, Callable[[], dict[str, Any]]] = {
+        "walks": lambda: {"walks": {str(n): exact_after(n) for n in (10, 20, 50)}},
+        "order": lambda: {"order": order(range(seed, seed + animals), runs)},
+        "track": lambda: {"track": on_track(range(seed, seed + replicas))},
+        "maze": lambda: {"maze": in_maze(range(seed, seed + replicas))},
     }
-    metrics: dict[str, Any] = {}
-    for part in parts:
-        begun = time.perf_counter()
-        metrics[part] = work[part]()
-        (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")  # what is done survives what fails
-        print(f"{part}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    metrics = run_parts(out, parts, work)
     if {"order", "track"} <= set(metrics):
         figure(out / "replay.png", metrics)
     return metrics

@@ -18,7 +18,7 @@ import optax
 from engrax import Phase, Simulator, networks as nets, rules
 
 from ..choices import check
-from ..classification import add_reward, audited, falling
+from ..classification import add_reward, audited, falling, markdown
 
 DATA = {"mnist": nets.mnist, "japanese_vowels": nets.japanese_vowels, "digits": nets.digits}
 DT = 1e-3  # seconds: what a tick is to spiking cells
@@ -29,6 +29,8 @@ LEAKY = nets.LeakyHidden(alpha=0.5)
 SPIKING = nets.SurrogateLIF(tau=TAU, threshold=0.6)
 ADAPTIVE = nets.SurrogateLIF(tau=TAU, threshold=0.6, tau_adaptation=0.2, beta=0.1)
 FEW = 1000  # samples that are looked at at once
+
+Makes = Callable[[float, int, int], Any]  # a rule, of the rate, the ticks of a trial and the trials
 
 
 def stepped(rule: rules.LocalRule, eta: float, updates: int) -> rules.LocalRule:
@@ -46,7 +48,7 @@ class Learner:
     """``rule`` for all synapses that go forward or around, or with a ``readout`` for all but those of the output; which
     way errors come back for it, if they do; what it needs besides."""
 
-    rule: Callable[[float, int, int], Any]  # of the rate, the ticks of a trial and the trials
+    rule: Makes
     eta: float = 3e-3
     feedback: Any = None
     hidden: nets.Neuron = LEAKY
@@ -62,9 +64,8 @@ class Learner:
             nets.add_replay(net, ticks)
         if self.rewarded:
             add_reward(net, sizes[-1])
-            net.nodes["reward"]["neuron"] = nets.Integrator(
-                rate=1.0
-            )  # it is earned where an utterance ends, and heard later
+            # it is earned where an utterance ends, and heard in the last tick
+            net.nodes["reward"]["neuron"] = nets.Integrator(rate=1.0)
         return net
 
     def trial(self, ticks: int) -> list[Phase]:
@@ -98,9 +99,6 @@ def forward(
     if spiking:
         net.edges["hidden", "output", 0]["gain"] = 1 / (1 - KEEP)
     return net
-
-
-Makes = Callable[[float, int, int], Any]
 
 
 def bptt(window: int | None = None) -> Makes:
@@ -197,10 +195,10 @@ def run(
     check("learner", learners, LEARNERS)
     metrics: dict[str, Any] = {}
     for source in data:
-        size = replace(SIZES[source], stages=stages or SIZES[source].stages)
+        dataset, size = DATA[source](), replace(SIZES[source], stages=stages or SIZES[source].stages)
         for name in learners:
             learner = replace(LEARNERS[name], eta=eta or LEARNERS[name].eta)
-            found = learned(learner, DATA[source](), size, seed)
+            found = learned(learner, dataset, size, seed)
             metrics.setdefault(source, {})[name] = found
             (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")  # what is done survives what fails
             print(
@@ -283,8 +281,7 @@ def table(metrics: Mapping[str, Any]) -> str:
         ]
         for name, found in first.items()
     ]  # fmt: skip
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return markdown(head, rows)
 
 
 def figure(path: Path, metrics: Mapping[str, Any]) -> None:
