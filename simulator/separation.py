@@ -26,7 +26,8 @@ class _NotSeparable(Exception):
 @dataclass(frozen=True)
 class _Term:
     """``factor * syn * pre * post``; None stands for 1. ``factor`` is a scalar, ``syn`` (post, pre), ``pre`` (B, pre),
-    ``post`` (B, post)."""
+    ``post`` (B, post). The factor stays outside of the batch's mean: where many networks that differ in their rules'
+    numbers alone are mapped, what is inside may be the same for all."""
 
     factor: Any
     syn: Any = None
@@ -75,13 +76,15 @@ def _plain(value: _Sum) -> Any:
 
 
 def _apply(equation: Any, values: list[_Sum]) -> Any:
+    name = equation.primitive.name
+    if name == "mul" and sum(_group(value) == "const" for value in values) == 1:
+        return _product(*values)
     groups = {_group(value) for value in values} - {"const"}
     if None not in groups and len(groups) <= 1:
         group = groups.pop() if groups else "const"
         results = _elementwise(equation, [_plain(value) for value in values])
         wrapped = [_value(str(group), result) for result in results]
         return wrapped if equation.primitive.multiple_results else wrapped[0]
-    name = equation.primitive.name
     if name in ("add", "add_any", "sub"):
         other = values[1] if name != "sub" else tuple(_scaled(term, -1) for term in values[1])
         return _limited(values[0] + other)
@@ -160,14 +163,14 @@ def _mean(terms: _Sum) -> Any:
 
 
 def _merged(terms: _Sum, varying: str, same: str) -> _Sum:
-    merged: dict[tuple[int, int], _Term] = {}
+    alike: dict[tuple[int, int], list[_Term]] = {}
     for term in terms:
-        if getattr(term, varying) is None or getattr(term, same) is None:
-            merged[(id(term), 0)] = term
-            continue
-        key = (id(term.syn), id(getattr(term, same)))
-        value = _times(term.factor, getattr(term, varying))
-        if key in merged:
-            value = getattr(merged[key], varying) + value
-        merged[key] = _Term(None, **{varying: value, same: getattr(term, same), "syn": term.syn})
-    return tuple(merged.values())
+        both = getattr(term, varying) is not None and getattr(term, same) is not None
+        key = (id(term.syn), id(getattr(term, same))) if both else (id(term), 0)
+        alike.setdefault(key, []).append(term)
+    return tuple(found[0] if len(found) == 1 else _added(found, varying, same) for found in alike.values())
+
+
+def _added(terms: list[_Term], varying: str, same: str) -> _Term:
+    value = sum(_times(term.factor, getattr(term, varying)) for term in terms)
+    return _Term(None, **{varying: value, same: getattr(terms[0], same), "syn": terms[0].syn})
