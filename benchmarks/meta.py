@@ -58,8 +58,8 @@ def by_torch(torch: Any, problem: meta.Learning, life: Any, ticks: int) -> Calla
     w0, v0 = (torch.tensor(np.asarray(life.state.synapses[n].w[0])) for n in ("input->layer1", "layer1->input"))
     x = torch.tensor(stream((ticks, 32, 64), 0))
 
-    def said(*features: Any) -> Any:
-        f = 3 * torch.tanh(torch.stack([*features, torch.zeros_like(features[0])], -1) / 3)
+    def said(x: Any, z: Any, a: Any) -> Any:
+        f = 3 * torch.tanh(torch.stack([x, z, a, torch.zeros_like(x), a * (z > 0)], -1) / 3)
         f = torch.cat([f, torch.ones_like(f[..., :1])], -1)
         return f @ theta["linear"].T + torch.tanh(f @ theta["inner"].T) @ theta["outer"].T
 

@@ -4,7 +4,7 @@ With the drive z, the output x, what comes from above a (late, at ``apical``) an
 ``lateral``), each between -s and s (``scale``), as features f:
 
 (1)  :math:`x = g(z)`
-(2)  :math:`f = s \tanh\bigl((x, z, a, l) / s\bigr)`
+(2)  :math:`f = s \tanh\bigl((x, z, a, l, a\,g'(z)) / s\bigr)`
 (3)  :math:`(c_1 .. c_r, e_1 .. e_r, \delta) = R\,(f, 1) + Q \tanh(P\,(f, 1))`
 
 Its synapses learn by products of c of the post and e of the pre neuron (`rules.Metz2018`); :math:`\delta` is for the
@@ -13,7 +13,8 @@ learned does not depend on that of the neurons, and to permute the neurons permu
 
 After Metz, Maheswaranathan, Cheung & Sohl-Dickstein, Meta-learning update rules for unsupervised representation
 learning, ICLR (2019), and Gu, Greydanus, Metz, Maheswaranathan & Sohl-Dickstein, bioRxiv 2019.12.30.891184 (2019).
-Theirs of 2019 has convolutions over the units of a layer and over the samples of a batch; here a neuron knows itself.
+Metz et al. have convolutions over the units of a layer and over the samples of a batch; here a neuron knows itself.
+They too pass what comes from above through a gate, :math:`a\,\sigma(z)`, and have other functions for the top layer.
 """
 
 from collections.abc import Sequence
@@ -31,17 +32,17 @@ from .graph import NetworkError
 from .initialisers import FanIn, Initialiser
 from .neurons import Activation, Neuron
 
-FEATURES = 4  # x, z, a, l
+FEATURES = 5  # x, z, a, l, a g'(z)
 
 
 class LearnedNeuron(Neuron):
-    """(1) to (3). ``inner``: P, (cells, 5); ``outer``: Q, (2 r + 1, cells); ``linear``: R, (2 r + 1, 5); see `make`."""
+    """(1) to (3). ``inner``: P, (cells, 6); ``outer``: Q, (2 r + 1, cells); ``linear``: R, (2 r + 1, 6); see `make`."""
 
     ports: ClassVar[tuple[str, ...]] = ("drive", "apical", "lateral")
     late: ClassVar[tuple[str, ...]] = ("apical", "lateral")
-    inner: Float[Array, "cells 5"] | np.ndarray
+    inner: Float[Array, "cells 6"] | np.ndarray
     outer: Float[Array, "out cells"] | np.ndarray
-    linear: Float[Array, "out 5"] | np.ndarray
+    linear: Float[Array, "out 6"] | np.ndarray
     scale: float = 3.0
     activation: Activation = eqx.field(default=jax.nn.relu, static=True)
 
@@ -70,7 +71,7 @@ class LearnedNeuron(Neuron):
         cells = np.shape(self.inner)[-2]
         if columns != FEATURES + 1 or rows % 2 == 0 or np.shape(self.outer)[-2:] != (rows, cells):
             raise ValueError(
-                f"LearnedNeuron: inner (cells, 5), outer (2 r + 1, cells) and linear (2 r + 1, 5) do not fit: "
+                f"LearnedNeuron: inner (cells, 6), outer (2 r + 1, cells) and linear (2 r + 1, 6) do not fit: "
                 f"{np.shape(self.inner)}, {np.shape(self.outer)}, {np.shape(self.linear)}"
             )
 
@@ -82,7 +83,8 @@ class LearnedNeuron(Neuron):
         return Fields(x=self.activation(ports.drive), z=ports.drive)
 
     def respond(self, state: Fields, ports: Fields) -> Fields:
-        features = jnp.stack([state.x, state.z, ports.apical, ports.lateral])
+        gated = ports.apical * jax.grad(self.activation)(state.z)
+        features = jnp.stack([state.x, state.z, ports.apical, ports.lateral, gated])
         known = jnp.append(self.scale * jnp.tanh(features / self.scale), 1.0)
         said = self.linear @ known + self.outer @ jnp.tanh(self.inner @ known)
         r = self.channels
@@ -116,10 +118,11 @@ def learned_layers(
     *,
     weights: Initialiser | None = None,
     lateral: Any = None,
+    top: LearnedNeuron | None = None,
 ) -> nx.MultiDiGraph:
     """Layers ``input``, ``layer1``, ``layer2``, ... of one learned ``neuron``. ``rule`` is that of what goes forward,
     ``back`` of the weights (of their own) by which a layer's ``delta`` comes back to the one below, ``lateral`` of what
-    the neurons of a layer say to each other: not at all, without one.
+    the neurons of a layer say to each other: not at all, without one. ``top``: another neuron for the last layer.
 
     Raises `NetworkError` with fewer than two sizes.
     """
@@ -131,7 +134,7 @@ def learned_layers(
     drawn = FanIn() if weights is None else weights
     for k, size in enumerate(sizes[1:], 1):
         layer = f"layer{k}"
-        net.add_node(layer, neuron=neuron, size=size)
+        net.add_node(layer, neuron=top if top is not None and k == len(sizes) - 1 else neuron, size=size)
         net.add_edge(below, layer, rule=rule, weights=drawn)
         net.add_edge(layer, below, rule=back, weights=drawn, port="apical", field="delta")
         if lateral is not None:

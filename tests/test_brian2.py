@@ -23,6 +23,7 @@ from engrax import (
     Simulator,
     brian2_script,
     kernels,
+    learned,
     locality,
     networks as nets,
     rules,
@@ -199,6 +200,15 @@ def test_rules(name: str) -> None:
         return
     found = same(net, drive, signals)
     assert np.ptp(found["a->b.w"], axis=0).max() > 0
+
+
+def test_a_rule_that_was_learned_and_loaded() -> None:
+    net = nx.MultiDiGraph()
+    net.add_node("a", neuron=nets.Input(), size=3)
+    net.add_node("b", neuron=nets.Linear(), size=4)
+    net.add_edge("a", "b", rule=learned.oja2020)
+    found = same(net, {"a": arrays(3, TICKS, 3)})
+    assert np.ptp(found["a->b.w"], axis=0).max() > 1e-3
 
 
 def network_of_lif(rule: Any = None, n: int = 60) -> nx.MultiDiGraph:

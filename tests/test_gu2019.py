@@ -5,11 +5,12 @@ from importlib import resources
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from engrax import cli, meta
+from engrax import cli, meta, networks as nets
 from engrax.results.gu2019 import run as result
 
 
@@ -40,12 +41,34 @@ def test_the_quick_run(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "metrics.json").read_text())
     assert found["two Gaussians"]["backpropagation"]["mean"] > 0.9
     assert (tmp_path / "gu2019.png").stat().st_size > 10_000
-    assert set(meta.load(tmp_path / "rule.json")) == {"neuron", "forward", "back", "lateral"}
+    assert set(meta.load(tmp_path / "rule.json")) == {"hidden", "output", "forward", "back", "lateral"}
 
 
 def test_the_full_run() -> None:
-    """Better than it began, and on the clouds next to backpropagation; on the moons it is not (see the README)."""
+    """Within 3 points of backpropagation with the same labels, better than it began, on the moons than a line."""
     found = json.loads(resources.files(result.__package__).joinpath("expected.json").read_text())
-    clouds, moons = found["two Gaussians"], found["two moons"]
-    assert clouds["backpropagation"]["mean"] - clouds["learned"]["mean"] < 0.03
-    assert moons["learned"]["mean"] > moons["start"]["mean"] + 0.1
+    for name in result.DRAWS:
+        means = {way: values["mean"] for way, values in found[name].items()}
+        assert means["backpropagation"] - means["learned"] < 0.03
+        assert means["learned"] > means["start"]
+    moons = found["two moons"]
+    assert moons["learned"]["mean"] > moons["linear"]["mean"] + 3 * moons["linear"]["error"]
+
+
+def test_it_begins_as_feedback_alignment() -> None:
+    """Of hidden neurons c and delta are what comes from above where they are active; of outputs the teacher less the
+    drive where there is a teacher, and nothing else; a drive of 0.4, to 5 % of the error."""
+    begun = result.beginning(0, size=0.0)
+    for drive, above in ((0.4, 0.2), (-0.4, 0.2)):
+        said = begun.hidden.respond(begun.hidden.step(at(drive)), at(drive, above))
+        expected = 3 * np.tanh(above / 3) * (drive > 0)
+        np.testing.assert_allclose([said.c0, said.delta], expected, atol=1e-6)
+        np.testing.assert_allclose(said.e0, 3 * np.tanh(max(drive, 0) / 3), atol=1e-6)
+    for teacher in (-1.0, 0.0, 1.0):
+        said = begun.output.respond(begun.output.step(at(0.4)), at(0.4, teacher))
+        np.testing.assert_allclose([said.c0, said.delta], teacher - abs(teacher) * 0.4, atol=0.05)
+
+
+def at(drive: float, apical: float = 0.0) -> nets.Fields:
+    return nets.Fields({name: jnp.asarray(value) for name, value in
+                        {"drive": drive, "apical": apical, "lateral": 0.0}.items()})  # fmt: skip

@@ -129,6 +129,20 @@ def test_the_inner_problem_is_what_the_simulator_runs() -> None:
     assert isinstance(seen[-1], meta.Learnt)
 
 
+@pytest.mark.parametrize("together", [None, 2])
+def test_losses_of_new_problems_are_those_of_living_through_them(together: int | None) -> None:
+    problem = finding(units=2, segments=2)
+    keys = jax.random.split(jax.random.key(5), 3)
+    found = meta.evaluate(problem, problem.start, keys, together=together)
+    assert found.shape == (3, 2)
+    advance = jax.jit(problem.advance)
+    for key, row in zip(keys, found, strict=True):
+        life = problem.begin(problem.start, key)
+        for loss in row:
+            life, expected = advance(problem.start, life)
+            assert loss == pytest.approx(float(expected), rel=1e-12)
+
+
 @pytest.fixture(scope="module")
 def problem() -> meta.Learning:
     """One for all, so that its programs are compiled once."""

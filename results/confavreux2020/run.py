@@ -179,13 +179,8 @@ def located_at(test: meta.Learning, theta: Any) -> dict[str, Any]:
 
 def lived(test: meta.Learning, theta: Any, episodes: int = 40) -> dict[str, Any]:
     """What is seen in so many new episodes."""
-
-    @jax.jit
-    def lives(theta: Any, keys: Any) -> Any:
-        return jax.vmap(lambda key: test.advance(theta, test.begin(theta, key))[1])(keys)
-
-    found: dict[str, Any] = jax.tree.map(np.asarray, lives(theta, jax.random.split(jax.random.key(99), episodes)))
-    return found
+    found: dict[str, Any] = meta.evaluate(test, theta, jax.random.split(jax.random.key(99), episodes))
+    return {name: values[:, -1] for name, values in found.items()}
 
 
 # A target rate

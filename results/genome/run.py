@@ -22,7 +22,7 @@ import networkx as nx
 import numpy as np
 import optax
 from jaxtyping import Array, Float
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from engrax import Fields, meta, networks as nets, rules
 from engrax.networks.graph import edges_of
@@ -42,6 +42,7 @@ BOUND = 2.0  # of a weight
 RATES = (0.01, 0.03, 0.06, 0.1, 0.2, 0.3, 0.5)  # at which a pseudo-gradient alone is tried
 CELLS = (8, 32)  # in each of two hidden layers
 DESCENT = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3))
+GENETIC = functools.partial(meta.genetic, episodes=4, ones=0.1)  # most terms begin at 0
 FEEDBACKS = ("random", "symmetric", "direct", "kolen_pollack")
 SEXUAL, ASEXUAL = "with sex", "without sex"
 Sample = tuple[Float[Array, "samples n"], Float[Array, "samples classes"]]
@@ -61,9 +62,9 @@ def run(
     seed: int = 0,
     quick: bool = False,
     parts: tuple[str, ...] = PARTS,
-    seeds: int = 3,
-    members: int = 32,
-    steps: int = 40,
+    seeds: int = 5,
+    members: int = 64,
+    steps: int = 60,
     terms: tuple[int, ...] = (1, 3, 10),
     size_bits: tuple[int, ...] = (1, 3, 6),
     dims: tuple[int, ...] = (1, 3),
@@ -187,21 +188,16 @@ class Tried:
     def __init__(self, members: int, steps: int, seeds: Sequence[int], tests: int, seed: int) -> None:
         self.members, self.steps, self.seeds, self.tests = members, steps, seeds, tests
         self._keys = jax.random.split(jax.random.key(1000 + seed), tests)
-        self._errors: dict[Any, Any] = {}
+        self._tests: dict[Any, meta.Learning] = {}
         self._coded = meta.Coded(problem(), genome())
 
     def errors(self, theta: Mapping[str, Any], task: str, **of: Any) -> float:
         """The fraction of errors in episodes of which nothing was learned."""
         name = (task, tuple(of.items()))
-        if name not in self._errors:
-            inner = problem(task, errors, **of)
-
-            @jax.jit
-            def mean(theta: Mapping[str, Any]) -> Any:
-                return jax.vmap(lambda key: inner.advance(theta, inner.begin(theta, key))[1])(self._keys).mean()
-
-            self._errors[name] = mean
-        return float(self._errors[name]({name: jnp.asarray(theta[name], jnp.float32) for name in TERM_NAMES}))
+        if name not in self._tests:
+            self._tests[name] = problem(task, errors, **of)
+        numbers = {name: jnp.asarray(theta[name], jnp.float32) for name in TERM_NAMES}
+        return float(meta.evaluate(self._tests[name], numbers, self._keys)[:, -1].mean())
 
     def found(self, inner: Any, outer: meta.Outer, steps: int, **options: Any) -> list[tuple[meta.Trained, float]]:
         """What comes out with each seed, and the seconds that it took."""
@@ -221,8 +217,8 @@ class Tried:
         steps, members = self.steps, self.members
         loops: dict[str, tuple[Any, meta.Outer, int]] = {
             "CMA-ES": (self._coded.problem, meta.cma_es(members, 0.01, episodes=4), steps),
-            SEXUAL: (self._coded, meta.genetic(members, episodes=4), steps),
-            ASEXUAL: (self._coded, meta.genetic(members, episodes=4, recombination=None), steps),
+            SEXUAL: (self._coded, GENETIC(members), steps),
+            ASEXUAL: (self._coded, GENETIC(members, recombination=None), steps),
             "gradient": (self._coded.problem, meta.gradient(DESCENT, episodes=16), steps * members // 4),
         }
         told: dict[str, Any] = {}
@@ -252,7 +248,7 @@ class Tried:
         for count in terms:
             for bits in size_bits:
                 coded = meta.Coded(inner, genome(TERM_NAMES[:count], bits))
-                done = self.found(coded, meta.genetic(self.members, episodes=4), self.steps)
+                done = self.found(coded, GENETIC(self.members), self.steps)
                 told[f"{count} terms, {bits} + 1 bits"] = {"bits": coded.genome.bits, "terms": count} | self.tested(
                     [one.learned for one, _ in done]
                 )
@@ -272,7 +268,7 @@ class Tried:
             def watch(step: int, theta: Any, losses: Any, course: list[Any] = course) -> None:
                 course.append(code.choices(np.asarray(theta)))
 
-            outer = meta.genetic(self.members, episodes=4)
+            outer = GENETIC(self.members)
             found = meta.train(varied, outer, steps=self.steps, seed=seed, callbacks=[watch])
             tested = self.tested([found.learned], layers=2, **course[-1])
             told.append({task: value[0] for task, value in tested.items()} | {"course": course, "found": course[-1]})
@@ -285,9 +281,7 @@ class Tried:
         told: dict[str, Any] = {}
         for flips in mutations:
             for name, recombination in ((SEXUAL, 0.5), (ASEXUAL, None)):
-                outer = meta.genetic(
-                    self.members, mutation=flips / bits, recombination=recombination, elite=0, episodes=4
-                )
+                outer = GENETIC(self.members, mutation=flips / bits, recombination=recombination, elite=0)
                 done = self.found(self._coded, outer, self.steps)
                 last = max(self.steps // 4, 1)
                 told.setdefault(name, {})[f"{flips:g}"] = self.tested([one.learned for one, _ in done]) | {
@@ -316,9 +310,9 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
 
 def figure(path: Path, metrics: Mapping[str, Any]) -> None:
     shown = [part for part in PARTS if part in metrics]
-    drawing, axes = plt.subplots(1, len(shown), figsize=(5.5 * len(shown), 4.2), squeeze=False)
+    drawing, axes = plt.subplots(-(-len(shown) // 2), 2, figsize=(12, 4.2 * -(-len(shown) // 2)), squeeze=False)
     draw = {"learners": _learners, "size": _size, "choices": _choices, "sex": _sex}
-    for axis, part in zip(axes.flat, shown, strict=True):
+    for axis, part in zip(axes.flat, shown, strict=False):
         draw[part](axis, metrics)
     drawing.tight_layout()
     drawing.savefig(path, dpi=150)
@@ -357,10 +351,10 @@ def _choices(axis: Any, metrics: Mapping[str, Any]) -> None:
         rows = [FEEDBACKS.index(one["feedback"]) for one in told["course"]]
         end = told["found"]
         where = np.array(rows) + 0.12 * (number - (len(seeds) - 1) / 2)
-        axis.plot(where, ".-", lw=0.7, label=f"at last {end['cells']} cells in each hidden layer")
+        axis.plot(where, ".-", lw=0.7, label=f"{end['cells']} cells at last")
     axis.set_yticks(range(len(FEEDBACKS)), [name.replace("_", "-") for name in FEEDBACKS])
     axis.set(xlabel="generation", title="which feedback the fittest has", ylim=(-0.5, len(FEEDBACKS) - 0.5))
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _sex(axis: Any, metrics: Mapping[str, Any]) -> None:
@@ -369,5 +363,6 @@ def _sex(axis: Any, metrics: Mapping[str, Any]) -> None:
         axis.errorbar([float(flips) for flips in told], means, ses, marker="o", capsize=2, label=name)
     axis.set(xscale="log", xlabel="mutations per genome and generation", ylabel="mean loss of the population (nats)",
              title="sex")  # fmt: skip
-    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_xticks([float(flips) for flips in told], list(told))
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.legend(frameon=False)

@@ -109,15 +109,7 @@ def tried(
         net, rule, few_shot(testing, shots, looked), units=updates // SEGMENTS, segments=SEGMENTS, fixed=("eta",)
     )
 
-    @jax.jit
-    def lives(keys: Any) -> Any:
-        def life(key: Any) -> Any:
-            begun = tests.begin(learned.theta, key)
-            return jax.lax.scan(lambda life, _: tests.advance(learned.theta, life), begun, None, length=SEGMENTS)[1]
-
-        return jax.lax.map(life, keys)
-
-    seen = jax.tree.map(np.asarray, lives(jax.random.split(jax.random.key(seed + 1), episodes)))
+    seen = meta.evaluate(tests, learned.theta, jax.random.split(jax.random.key(seed + 1), episodes), together=1)
     return {
         "theta": {name: float(value) for name, value in learned.learned.theta.items()},
         "loss": float(learned.losses[-max(steps // 5, 1) :].mean()),

@@ -244,13 +244,15 @@ def genetic(
     recombination: float | None = 0.5,
     elite: int = 1,
     episodes: int = 1,
+    ones: float = 0.5,
 ) -> Outer:
     """A genetic algorithm on the genomes of a `Coded` or `Varied` problem.
 
     A step: all members try the same inner problems; the fittest ``parents`` (half) stay; couples of them, at random,
     have children by `crossed` with the recombination fraction ``recombination`` between neighbouring bits (1/2: free;
     None: no sex, a child has one parent), of whose bits each is flipped with the probability ``mutation`` (one a
-    genome). The ``elite`` fittest live on as they are. What was found is the fittest of the last step.
+    genome). The ``elite`` fittest live on as they are. What was found is the fittest of the last step. In the first
+    step a bit is 1 with the probability ``ones``: with few, most numbers that are `Signed` begin at 0.
 
     Raises `SimulationError` for numbers that make no population.
     """
@@ -268,7 +270,7 @@ def genetic(
         rate = 1 / bits if mutation is None else mutation
 
         def init(key: PRNGKeyArray) -> Any:
-            return jax.random.bernoulli(key, shape=(members, bits)), jnp.zeros(bits, bool)
+            return jax.random.bernoulli(key, ones, (members, bits)), jnp.zeros(bits, bool)
 
         def ask(state: Any, key: PRNGKeyArray) -> tuple[Theta, Any]:
             return state[0], state
