@@ -5,11 +5,13 @@ of ticks and applied at its end. The theory says how many numbers a learner keep
 reported are microseconds a tick and bytes between ticks, and the power of n with which they grow over the upper half of
 the widths.
 
-- numpy: RTRL, UORO and RFLO for this one cell by their formulas, batch 1, on one thread: more are slower at these sizes
-  where others use the cores too;
-- braintrace: its diagonal RTRL (SnAp-1 for this cell), UORO and SnAp on its own vanilla cell.
+- numpy: RTRL, SnAp-1, UORO and RFLO for this one cell by their formulas, batch 1, on one thread: more are slower at
+  these sizes where others use the cores too;
+- braintrace: SnAp-1, UORO and its diagonal RTRL on its own vanilla cell. The last leaves out all that goes through
+  recurrent weights, also a neuron's onto itself, so for this cell it is RFLO.
 
-RTRL and RFLO are held to numpy's gradient, BPTT over the whole run to RTRL's.
+RTRL and RFLO are held to numpy's gradient, BPTT over the whole run to RTRL's, braintrace's RFLO and SnAp-1 to numpy's.
+The SnAp-1 of numpy and braintrace takes the diagonal of the last tick too, where that of engrax is exact through it.
 """
 
 import math
@@ -35,7 +37,7 @@ LEARNERS: dict[str, tuple[Callable[[float], Any], int, int]] = {
     "UORO": (lambda eta: rules.UORO(eta=eta), 2, 2),
     "DNI": (lambda eta: rules.DNI(eta=eta), 2, 2),
     "KeRNL": (lambda eta: rules.KeRNL(eta=eta), 2, 2),
-    "SnAp-1": (lambda eta: rules.SnAp(eta=eta, n=1), 2, 3),
+    "SnAp-1": (lambda eta: rules.SnAp(eta=eta, n=1), 2, 2),
     "KF-RTRL": (lambda eta: rules.KFRTRL(eta=eta), 2, 3),
     "reverse KF-RTRL": (lambda eta: rules.ReverseKFRTRL(eta=eta), 2, 3),
     "RTRL": (lambda eta: rules.RTRL(eta=eta), 3, 4),
@@ -108,7 +110,7 @@ class Plain:
         m = self.w.shape[1]
         influence = np.zeros((n, n * m), np.float32)
         left, right = (self.rng.normal(size=size).astype(np.float32) for size in (n, n * m))
-        rows = np.arange(n)
+        rows, own = np.arange(n), np.zeros_like(self.w)
         for x, y in zip(self.x, self.y, strict=True):
             seen = np.concatenate([a, x])
             a = np.tanh(self.w @ seen)
@@ -118,6 +120,9 @@ class Plain:
                 influence = (d[:, None] * self.w[:, :n]) @ influence
                 influence.reshape(n, n, m)[rows, rows] += d[:, None] * seen
                 total += (q @ influence).reshape(n, m)
+            elif self.learner == "SnAp-1":
+                own = (d * np.diagonal(self.w))[:, None] * own + np.outer(d, seen)
+                total += q[:, None] * own
             elif self.learner == "UORO":
                 signs = self.rng.choice(np.array([-1, 1], np.float32), n)
                 pushed, now = d * (self.w[:, :n] @ left), np.outer(signs * d, seen).ravel()
@@ -134,7 +139,10 @@ class Plain:
         return self.total[:, : self.n]
 
 
-def braintrace_run(braintrace: Any, learner: Any, n: int, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+def braintrace_run(
+    braintrace: Any, learner: Any, n: int, x: np.ndarray, y: np.ndarray, options: dict[str, int]
+) -> Callable[[], Any]:
+    """A run that returns the gradient, its mean over the ticks; of the recurrent weights see `recurrent_part`."""
     import brainstate
     import jax.numpy as jnp
 
@@ -147,7 +155,11 @@ def braintrace_run(braintrace: Any, learner: Any, n: int, x: np.ndarray, y: np.n
         def update(self, x: Any) -> Any:
             return self.out(self.rnn(x))
 
-    learning = braintrace.compile(Net(), learner, jnp.zeros((1, 2)), batch_size=1)
+    w, net = cell(n), Net()
+    for path, values in net.states(brainstate.ParamState).items():
+        weights = w["hidden->output"] if "out" in path else np.hstack([w["input->hidden"], w["hidden->hidden"]])
+        values.value = {**values.value, "weight": jnp.asarray(weights.T)}
+    learning = braintrace.compile(net, learner, jnp.zeros((1, 2)), batch_size=1, **options)
     xs, ys = jnp.asarray(x)[:, None], jnp.asarray(y)[:, None]
 
     @brainstate.transform.jit
@@ -155,6 +167,12 @@ def braintrace_run(braintrace: Any, learner: Any, n: int, x: np.ndarray, y: np.n
         return learning.etrace_grad(xs, ys, step_fn=lambda x, y: 0.5 * jnp.sum((learning(x) - y) ** 2))
 
     return run
+
+
+def recurrent_part(gradient: Any, ticks: int) -> np.ndarray:
+    """By how much braintrace's gradient, summed over a run, would have the recurrent weights change."""
+    (weights,) = (value["weight"] for path, value in gradient.items() if "rnn" in path)
+    return -ticks * np.asarray(weights)[2:].T
 
 
 def length(name: str, n: int, batch: int = 1) -> int:
@@ -169,10 +187,10 @@ def at(n: int, rounds: int, braintrace: Any, heavy: int) -> dict[str, Any]:
     for name, made in ours.items():
         contestants[f"engrax {name}"] = made.run, length(name, n)
     x, y = task(HELD)
-    for name in ("RTRL", "UORO", "RFLO"):
+    for name in ("RTRL", "UORO", "RFLO", "SnAp-1"):
         if name in ours:
             contestants[f"numpy {name}"] = Plain(name, n, *task(length(name, n))).run, length(name, n)
-            if name != "UORO":
+            if name in ("RTRL", "RFLO"):
                 gradient = Engrax(LEARNERS[name][0](WHOLE), n, x, y).gradient()
                 agree(f"numpy {name}, n = {n}", gradient, Plain(name, n, x, y).gradient(), ROUNDING)
     if "RTRL" in ours:
@@ -186,13 +204,22 @@ def at(n: int, rounds: int, braintrace: Any, heavy: int) -> dict[str, Any]:
                 ticks,
             )
     if braintrace is not None:
-        for name, learner in (("SnAp-1", braintrace.D_RTRL), ("UORO", braintrace.UORO)):
+        peers: dict[str, tuple[Any, dict[str, int]]] = {
+            "RFLO": (braintrace.D_RTRL, {}),
+            "SnAp-1": (braintrace.SnAp, {"n": 1}),
+            "UORO": (braintrace.UORO, {}),
+        }
+        for name, (learner, options) in peers.items():
             try:
-                run = braintrace_run(braintrace, learner, n, *task(length(name, n)))
+                run = braintrace_run(braintrace, learner, n, *task(length(name, n)), options)
+                held = braintrace_run(braintrace, learner, n, x, y, options)()
             except Exception as error:
                 print(f"braintrace {name}, n = {n}, is left out: {error}", flush=True)
             else:
                 contestants[f"braintrace {name}"] = run, length(name, n)
+                if name != "UORO":
+                    theirs = recurrent_part(held, HELD)
+                    agree(f"braintrace {name}, n = {n}", Plain(name, n, x, y).gradient(), theirs, ROUNDING)
     seconds = in_turn({name: partial(clock, call) for name, (call, _) in contestants.items()}, rounds)
     return {
         "us_per_tick": {name: 1e6 * taken / contestants[name][1] for name, taken in seconds.items()},

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
 import equinox as eqx
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -199,6 +200,11 @@ class Tick(Protocol):
 
     def arrivals(self) -> dict[str, Float[Array, "*copies carried post"]]:
         """dc after / du of each target."""
+
+    def within(self, kept: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """dc after / dc before among the c ``kept`` of each neuron of the targets, (*copies, r, r, post), and dc after
+        / du there, (*copies, r, post). ``kept`` is (r, post) of places in c, filled up with K, where it is 0. What it
+        takes is what the ways between these take: of a dense layer, one number a neuron, not the whole Jacobian."""
 
     def outer(self, arrivals: Mapping[str, Any], seen: Mapping[str, Any]) -> Synaptic:
         """The products of (..., post) and (..., pre) at every synapse, (..., rows, width) for each block."""

@@ -21,6 +21,8 @@ import numpy as np
 
 from .base import NetworkRule, Synaptic, Tick
 
+FEW = 8  # up to so many numbers a neuron a sum of products, which XLA joins to one loop, beats products of matrices
+
 
 class SnAp(NetworkRule):
     """`RTRL` with that part of the influence which a weight has within ``n`` ticks: for n = 1, n^2 numbers."""
@@ -39,20 +41,17 @@ class SnAp(NetworkRule):
         credit, arrived = tick.pull()
         kept, nothing = self._kept(tick), len(tick.copies) * ((0, 0),)
         credit = jnp.pad(credit, (*nothing, (0, 1)))
-        jacobian = jnp.pad(tick.jacobian(), (*nothing, (0, 1), (0, 1)))
-        arrivals = {target: jnp.pad(u, (*nothing, (0, 1), (0, 0))) for target, u in tick.arrivals().items()}
-        own = {target: jacobian[..., k[:, None], k[None, :]] for target, k in kept.items()}  # (r, r, post)
-        direct = {target: u[..., kept[target], np.arange(u.shape[-1])] for target, u in arrivals.items()}
+        own, direct = tick.within(kept)
         now = tick.outer(direct, {name: x[..., None, :] for name, x in tick.seen.items()})
         told, new = {}, {}
         for name, target in tick.into.items():
             credits = tick.rows(name, credit[..., kept[target]])
             told[name] = tuple(
-                jnp.einsum("zar,zarw->rw", c.reshape(-1, *c.shape[-2:]), m.reshape(-1, *m.shape[-3:]))
+                _product(c[..., None, :, :], m).reshape(-1, *m.shape[-2:]).sum(0)
                 for c, m in zip(credits, past[name], strict=True)
             )
             moved = zip(tick.rows(name, own[target]), past[name], now[name], strict=True)
-            new[name] = tuple(jnp.einsum("...abr,...brw->...arw", j, m) + i for j, m, i in moved)  # (1)
+            new[name] = tuple(_product(j, m) + i for j, m, i in moved)  # (1)
         gradient = jax.tree.map(jnp.add, tick.explicit(arrived), tick.gathered(told))  # (2)
         return new, gradient, True
 
@@ -64,3 +63,10 @@ class SnAp(NetworkRule):
             order = np.argsort(~reached, axis=0, kind="stable")[: int(reached.sum(0).max())]
             found[target] = np.where(np.take_along_axis(reached, order, 0), order, len(reached))
         return found
+
+
+def _product(j: Any, m: Any) -> Any:
+    """Of each neuron (..., a, r, rows) with (..., r, rows, width), (..., a, rows, width)."""
+    if m.shape[-3] > FEW:
+        return jnp.einsum("...abr,...brw->...arw", j, m)
+    return sum(j[..., b, :, None] * m[..., None, b, :, :] for b in range(m.shape[-3]))

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from .dynamics import trace_stage
 from .keys import named_key
-from .layout import Blocks, PerNeuron
+from .layout import Blocks, Narrowed, PerNeuron
 from .networks.fields import Fields
 from .networks.graph import Circuit, NetworkError, Projection
 from .plasticity import TracedRule
@@ -56,6 +56,18 @@ class Use:
     owner: str
     target: tuple[str, str]
     transposed: bool
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Directions of one field of c after the tick whose products with its Jacobian tell wanted entries: in each, what
+    is wanted of one number meets no other's.
+
+    ``directions`` (D, K) hold 0 and 1. ``ways`` are the synapses that matter, of projections that have others too.
+    """
+
+    directions: np.ndarray
+    ways: dict[str, sp.csr_array]
 
 
 @dataclass(frozen=True)
@@ -142,6 +154,51 @@ class Group:
             if age == 1 and population == target[0] and self._between((0, *target), (0, population, name)).nnz
         ]
         return np.reshape(places, (len(places), self.sizes[target[0]])).astype(int)
+
+    def probes(self, kept: Mapping[tuple[str, str], np.ndarray]) -> tuple[list[Probe], np.ndarray]:
+        """For the derivatives among the numbers ``kept`` of each neuron of the targets, (r, post), filled up with K,
+        and by what arrives at it; and which direction of them all, one after another, asks for each number and, last,
+        for none, (K + 1)."""
+        sets = []  # (K, post) of bool
+        for places in kept.values():
+            column, inside = np.broadcast_to(np.arange(places.shape[1]), places.shape), places < self.size
+            entries = np.ones(inside.sum(), bool), (places[inside], column[inside])
+            sets.append(sp.csr_array(entries, (self.size, places.shape[1])))
+        among = sum((s @ s.T for s in sets), sp.csr_array((self.size, self.size), dtype=bool))
+        wanted = sp.csr_array(sp.hstack([among, *sets])).astype(bool)
+        asked, count, probes = np.full(self.size + 1, -1), 0, []
+        for place in self.places.values():
+            rows = place.start + np.flatnonzero(wanted[place].sum(1))
+            if not len(rows):
+                continue
+            these = np.isin(np.arange(self.size), rows).astype(float)
+            ways = self._ways_of(sp.csr_array(sp.diags_array(these) @ wanted).astype(bool), kept)
+            rest = dataclasses.replace(self, patterns={**self.patterns, **ways})
+            hit = sp.csr_array(sp.hstack([rest.jacobian, *(rest.reached(target, 1) for target in kept)])).astype(bool)
+            meet = wanted[rows] @ hit[rows].T
+            shared = nx.greedy_color(nx.from_scipy_sparse_array(meet + meet.T))
+            own = np.array([shared[k] for k in range(len(rows))])
+            directions = np.zeros((own.max() + 1, self.size))
+            directions[own, rows] = 1
+            asked[rows] = count + own
+            count += len(directions)
+            probes.append(Probe(directions, ways))
+        return probes, np.where(asked < 0, count, asked)
+
+    def _ways_of(self, wanted: sp.csr_array, targets: Collection[tuple[str, str]]) -> dict[str, sp.csr_array]:
+        """The synapses on a way that makes a wanted derivative, (K, K + all post), of projections that have others."""
+        sources = [*self.carried, *((0, *target) for target in targets)]
+        found: dict[str, sp.csr_array] = {}
+        for source, end, ways in self.wires.edges(data="ways"):
+            for name in ways - {ONE, ALL} - found.keys():
+                to = sp.hstack([self._between(vertex, source) for vertex in sources])
+                on = sp.vstack([self._between(end, (0, *v[1:])) for v in self.carried if v[0] == 1])
+                pattern = self._way(name, self.width(end), self.width(source))
+                useful = pattern * (on.T @ wanted[: self.made] @ to.T).astype(bool)
+                useful.eliminate_zeros()
+                if useful.nnz < pattern.nnz:
+                    found[name] = sp.csr_array(useful)
+        return found
 
     def _between(self, source: Vertex, end: Vertex) -> sp.csr_array:
         """(end, source) of bool: the ways within a tick."""
@@ -364,10 +421,10 @@ class Ticked:
         made, inputs = self._pulled[0]
         said = {name: -self._moment["error"][name] if loss else jnp.zeros_like(z) for name, z in inputs.items()}
         before, arrivals = self._pulled[1]((jnp.zeros_like(made) if after is None else after, said))
-        return before, arrivals
+        return self.linked * before, arrivals
 
     def push(self, before: Vector) -> Vector:
-        return self._pushed(before)  # type: ignore[no-any-return]
+        return self._pushed(self.linked * before)  # type: ignore[no-any-return]
 
     def push_arrivals(self, arrivals: PerTarget) -> Vector:
         names, values = tuple(arrivals), tuple(arrivals.values())
@@ -389,6 +446,23 @@ class Ticked:
             _, push = jax.linearize(functools.partial(self._of_arrivals, (target,)), self._silence((target,)))
             found[target] = self._each_direction(lambda direction, push=push: push((direction,)), size)
         return found
+
+    def within(self, kept: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
+        probes, asked = self._group.probes({_port(target): places for target, places in kept.items()})
+        silence = dict(zip(kept, self._silence(tuple(kept)), strict=True))
+        found = []
+        for probe in probes:
+            tick = functools.partial(self._tick, model=self._following(probe.ways))
+            _, pull = jax.vjp(lambda c, u, tick=tick: tick(c, u)[0][0], self._start, silence)
+            found.append(jax.vmap(pull)(self._to_all(probe.directions)))
+        before, arrivals = jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)
+        rows = jnp.moveaxis(jnp.pad(self.linked * before, ((0, 1), *len(self.copies) * ((0, 0),), (0, 1))), 0, -2)
+        among, direct = {}, {}
+        for target, places in kept.items():
+            among[target] = rows[..., asked[places][:, None], places[None]]
+            columns = jnp.moveaxis(jnp.pad(arrivals[target], ((0, 1), *(len(self.copies) + 1) * ((0, 0),))), 0, -2)
+            direct[target] = columns[..., asked[places], np.arange(places.shape[1])]
+        return among, direct
 
     def outer(self, arrivals: Mapping[str, Any], seen: Mapping[str, Any]) -> Synaptic:
         return {
@@ -432,10 +506,10 @@ class Ticked:
         return jax.random.rademacher(named_key(key, name), shape, self.after.dtype)
 
     def reach(self, target: str, ticks: int) -> np.ndarray:
-        return self._group.reached(tuple(target.split(".")), ticks)  # type: ignore[arg-type]
+        return self._group.reached(_port(target), ticks)
 
     def own(self, target: str) -> np.ndarray:
-        return self._group.own(tuple(target.split(".")))  # type: ignore[arg-type]
+        return self._group.own(_port(target))
 
     def snapshot(self) -> dict[str, Any]:
         """All that the tick followed from, but for the weights."""
@@ -474,18 +548,15 @@ class Ticked:
     def _jacobian(self) -> Any:
         _, pull = jax.vjp(lambda c: self._tick(c, {})[0][0], self._start)
         rows = jax.vmap(lambda row: pull(row)[0])(self._directions(self.size))  # rows, as RTRL reads them
-        return jnp.moveaxis(rows, 0, -2)
+        return jnp.moveaxis(rows, 0, -2) * self.linked[..., None, :]
 
-    def _tick(self, c: Vector, arrivals: PerTarget) -> tuple[Any, dict[str, Any]]:
+    def _tick(self, c: Vector, arrivals: PerTarget, model: "Model | None" = None) -> tuple[Any, dict[str, Any]]:
         """c after the tick and the net inputs of those that are told, from c before it and what arrives on top; and
         what the projections that learn saw."""
-        group, network = self._group, self._network
-        c = self._start + self._moment["linked"] * (c - self._start)
-        state = _with(self._state, {vertex: c[..., place] for vertex, place in group.places.items()})
-        drive = {port: d + arrivals.get(".".join(port), 0.0) for port, d in self._moment["drive"].items()}
-        neurons = network.activity(self._model, state, drive, self._phase)
+        group, network, model = self._group, self._network, model or self._model
+        state, neurons = self._active(c, arrivals, model)
         signals = Fields(self._moment["signals"])
-        synapses = {name: network.synapses(name, self._model, state, neurons, signals) for name in group.fast}
+        synapses = {name: network.synapses(name, model, state, neurons, signals) for name in group.fast}
         after = dataclasses.replace(state, neurons=neurons, synapses={**state.synapses, **synapses})
         made = [_now(after, population, name) for age, population, name in group.carried if age == 1]
         inputs = {name: neurons[name][told_of(network.circuit, name)[0]] for name in group.told}
@@ -495,6 +566,22 @@ class Ticked:
             x = network.seen(projection, projection.field, state, neurons)
             seen[name] = projection.gain * self._moment["live"].get(use.owner, 1.0) * x
         return (self._joined([*made, c[..., group.moved]]), inputs), seen
+
+    def _active(self, c: Vector, arrivals: PerTarget, model: "Model") -> tuple["State", dict[str, Fields]]:
+        """The state before the tick, and the neurons after it."""
+        state = _with(self._state, {vertex: c[..., place] for vertex, place in self._group.places.items()})
+        drive = {port: d + arrivals.get(".".join(port), 0.0) for port, d in self._moment["drive"].items()}
+        return state, self._network.activity(model, state, drive, self._phase)
+
+    def _following(self, ways: Mapping[str, sp.csr_array]) -> "Model":
+        """The model whose derivative goes through these synapses of these projections only."""
+        layouts: dict[str, Any] = dict(self._model.layouts)
+        projections = self._network.circuit.projections
+        state, neurons = self._active(self._start, {}, self._model)
+        for name, synapses in ways.items():
+            x = self._network.seen(projections[name], projections[name].field, state, neurons)
+            layouts[name] = Narrowed.to(layouts[name], self._group.patterns[name], synapses, x)
+        return dataclasses.replace(self._model, layouts=layouts)
 
     def _of_arrivals(self, targets: tuple[str, ...], arrivals: tuple[Any, ...]) -> Vector:
         return self._tick(self._start, dict(zip(targets, arrivals, strict=True)))[0][0]  # type: ignore[no-any-return]
@@ -508,8 +595,12 @@ class Ticked:
 
     def _directions(self, size: int) -> Any:
         """The unit vectors, (size, *copies, size)."""
-        one = jnp.eye(size, dtype=self._start.dtype)
-        return jnp.broadcast_to(one[:, None], (size, *self.copies, size)) if self.copies else one
+        return self._to_all(np.eye(size))
+
+    def _to_all(self, directions: np.ndarray) -> Any:
+        """(directions, size) as (directions, *copies, size)."""
+        one = jnp.asarray(directions, self._start.dtype)
+        return jnp.broadcast_to(one[:, None], (len(one), *self.copies, one.shape[-1])) if self.copies else one
 
     def _read(self, vertex: Vertex) -> Any:
         age, population, name = vertex
@@ -532,6 +623,11 @@ class Ticked:
 
     def _carried(self, name: str) -> Blocks:
         return self._network.carried(self._network.circuit.projections[name], self._state)
+
+
+def _port(target: str) -> tuple[str, str]:
+    population, port = target.split(".")
+    return population, port
 
 
 def _now(state: "State", owner: str, name: str) -> Any:

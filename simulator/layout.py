@@ -225,6 +225,40 @@ class EventLayout(Layout):
         yield np.argsort(np.asarray(self.afferents))[:, None]
 
 
+class Narrowed(eqx.Module):
+    """A layout whose derivative by ``x``, where it is ``at``, goes through some of its synapses only."""
+
+    whole: Layout
+    part: Layout | None  # None: through no synapse
+    places: Int[Array, " part"]  # of the part's synapses among all, in row order
+    at: Float[Array, "*batch pre"]
+
+    @classmethod
+    def to(cls, whole: Layout, synapses: sp.csr_array | None, part: sp.csr_array, at: Any) -> "Narrowed":
+        """``synapses`` of the whole, and those of them that are followed."""
+        post, pre = part.nonzero()
+        order = np.lexsort((pre, post))
+        post, pre = post[order], pre[order]
+        places = post * whole.n_pre + pre
+        if synapses is not None:
+            rows = np.repeat(np.arange(whole.n_post), np.diff(synapses.indptr))
+            places = np.searchsorted(rows * whole.n_pre + synapses.indices, places)
+        with jax.ensure_compile_time_eval():
+            narrow = make_layout(part, whole.n_pre, whole.n_post) if part.nnz else None
+            return cls(whole, narrow, jnp.asarray(places, jnp.int32), at)
+
+    def propagate(self, weights: Blocks, x: Float[Array, "*batch pre"]) -> Float[Array, "*batch post"]:
+        arriving = self.whole.propagate(weights, self.at)
+        if self.part is None:
+            return arriving
+        flat = self.whole.flat(weights)
+        flat = flat.reshape(*flat.shape[:-2], -1) if self.whole.dense else flat
+        return arriving + self.part.propagate(self.part.pack(flat[..., self.places]), x - self.at)
+
+    def load(self, weights: Blocks) -> Float[Array, " post"]:
+        return self.whole.load(weights)
+
+
 def make_layout(synapses: sp.csr_array | None, n_pre: int, n_post: int, events: bool = False) -> Layout:
     """Lay out the synapses of a (post, pre) sparse matrix, or a dense projection for None. ``events``: as an
     `EventLayout`."""

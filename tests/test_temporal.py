@@ -137,12 +137,8 @@ class Two(nets.LeakyRate):
         return Fields(x=jnp.tanh(v), v=v, slow=0.8 * state.slow + 0.2 * state.v)
 
 
-@pytest.mark.slow
-@settings(max_examples=12, phases=[Stage.generate])  # each compiles two programs: none is shrunk
-@given(data=st.data())
-def test_any_network(data: Any) -> None:
-    """Two recurrent populations, delays, sparse wiring, several fields: exact rules against `jax.grad` of the step."""
-    seed = data.draw(st.integers(0, 2**16))
+def drawn(data: Any, seed: int) -> nx.MultiDiGraph:
+    """Two recurrent populations, delays, sparse wiring, several fields."""
     models = st.sampled_from(
         [nets.LeakyHidden(alpha=0.3), Two(), nets.LeakyRate(tau=2e-3), nets.Rate(lateral=nets.Softmax())]
     )
@@ -162,6 +158,16 @@ def test_any_network(data: Any) -> None:
     net.add_edge("a", "output", delay=data.draw(st.integers(0, 2)))
     for *_, edge in net.edges(data=True):
         edge["weights"] = nets.Normal(0.7)
+    return net
+
+
+@pytest.mark.slow
+@settings(max_examples=12, phases=[Stage.generate])  # each compiles two programs: none is shrunk
+@given(data=st.data())
+def test_any_network(data: Any) -> None:
+    """Exact rules against `jax.grad` of the step."""
+    seed = data.draw(st.integers(0, 2**16))
+    net = drawn(data, seed)
     batch = data.draw(st.sampled_from([None, 2]))
     rng = np.random.default_rng(seed)
     lead = (8,) if batch is None else (8, batch)
@@ -223,6 +229,55 @@ def test_snap_keeps_what_lies_within_so_many_ticks() -> None:
     assert close(exact["alone"], wired(rules.SnAp(n=1, optimiser=summing), alone))
     assert not close(exact["ring"], wired(rules.SnAp(n=3, optimiser=summing), ring), 1e-4)
     assert close(exact["ring"], wired(rules.SnAp(n=4, optimiser=summing), ring))
+
+
+@pytest.mark.slow
+@settings(max_examples=8, phases=[Stage.generate])  # each compiles two programs: none is shrunk
+@given(data=st.data())
+def test_what_snap_needs_of_the_jacobian(data: Any) -> None:
+    """Of any network the entries that SnAp-n keeps, in few directions and through few synapses, are the Jacobian's."""
+    seed = data.draw(st.integers(0, 2**16))
+    net, rule = drawn(data, seed), rules.SnAp(n=data.draw(st.integers(1, 2)))
+    nets.set_rule(net, rule, list(Simulator(net).params))
+    sim = Simulator(net)
+    rng = np.random.default_rng(seed)
+    lead = data.draw(st.sampled_from([(5,), (5, 2)]))
+    sim.run({"input": rng.normal(size=(*lead, 2)), "output.target": rng.normal(size=(*lead, 2))})
+    state, (group,) = sim.state, sim.network.groups.values()
+    row = {("input", "drive"): jnp.asarray(rng.normal(size=(*lead[1:], 2)))}
+    linked = jnp.asarray(rng.integers(2, size=(*lead[1:], group.size)), float)
+
+    @jax.jit
+    def both(state: Any) -> Any:
+        neurons = sim.network.activity(sim.model, state, row, None)
+        moment = _moment(sim.network, group, neurons, row, linked, None, Fields())
+        tick = Ticked(sim.network, group, sim.model, state, moment, None, neurons)
+        return tick.within(rule._kept(tick)), (tick.jacobian(), tick.arrivals()), rule._kept(tick)
+
+    (among, direct), (jacobian, arrivals), kept = both(state)
+    for target, places in kept.items():
+        for i, own in enumerate(np.asarray(places).T):
+            there = own < group.size
+            rows = own[there]
+            ours, theirs = among[target][..., i], direct[target][..., i]
+            part = ours[..., there, :][..., there]
+            assert np.allclose(part, jacobian[..., rows, :][..., rows], rtol=EXACT, atol=EXACT)
+            assert np.allclose(theirs[..., there], arrivals[target][..., i][..., rows], rtol=EXACT, atol=EXACT)
+            assert not np.any(ours[..., ~there, :])
+            assert not np.any(theirs[..., ~there])
+
+
+@pytest.mark.parametrize("n", [5, 50])
+def test_snap_1_asks_as_much_of_a_wide_layer_as_of_a_narrow_one(n: int) -> None:
+    """All hidden cells in one direction, through their synapses onto themselves; each of two outputs in its own."""
+    sim = Simulator(nets.recurrent((2, n, 2), rules.SnAp(n=1), feedback=None, hidden=nets.LeakyHidden(alpha=0.5)))
+    (group,) = sim.network.groups.values()
+    ports = dict.fromkeys(group.lasting)
+    kept = {port: np.nonzero(group.reached(port, 1).T)[1].reshape(group.sizes[port[0]], -1).T for port in ports}
+    probes, asked = group.probes(kept)
+    assert [len(probe.directions) for probe in probes] == [1, 2]
+    assert probes[0].ways["hidden->hidden"].nnz == n
+    assert np.array_equal(asked, [*n * [0], 1, 2, 3])
 
 
 # Estimates: right on average
