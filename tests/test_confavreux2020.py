@@ -51,6 +51,23 @@ def test_every_rule_that_was_found_is_ojas(full: dict[str, Any]) -> None:
         assert one["angle"][0] < 5
 
 
+def test_two_rules_find_several_components(full: dict[str, Any]) -> None:
+    """Where one rule finds the first in every cell; the largest are Oja's terms forward, an anti-Hebbian one aside."""
+    found = full["components"]
+    assert max(found["learned"]["angle"]) < 5
+    assert min(found["Oja alone"]["angle"][1:]) > 80
+    forward, lateral = found["forward"]["theta"], found["lateral"]["theta"]
+    assert set(sorted(forward, key=lambda name: -abs(forward[name]))[:2]) == set(result.OJA)
+    assert min(lateral, key=lambda name: lateral[name]) == "110"
+
+
+def test_spiking_cells_are_held_at_the_rate(full: dict[str, Any]) -> None:
+    found = full["spikes"]
+    for one in found["found"]:
+        assert one["mean"] == pytest.approx(result.TARGET, abs=1.0)
+        assert one["spread"] < found["Vogels et al."]["spread"]
+
+
 def test_principal_components_by_hand() -> None:
     """A tick of no learning: the loss is that of the weights at the start; the inputs have the covariance drawn."""
     rule = rules.Oja(eta=0.0)

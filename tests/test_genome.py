@@ -52,7 +52,7 @@ def test_spread() -> None:
 
 
 def test_the_full_run() -> None:
-    """Evolution beats the pseudo-gradient with every seed, each time by Oja's term besides; the gradient is at chance."""
+    """Evolution beats the pseudo-gradient with every seed, each time by Oja's term besides; descent stays at chance."""
     found = json.loads(resources.files(result.__package__).joinpath("expected.json").read_text())
     alone, learners = found["pseudo-gradient"]["random"], found["learners"]
     for name in (result.SEXUAL, result.ASEXUAL):
