@@ -35,6 +35,11 @@ class Autoencoder(eqx.Module):
 
 def variational(x: Any, width: int, key: Any) -> Callable[[Any], Any]:
     """Learn from the samples x with Adam; the features are the means."""
+    return jax.jit(jax.vmap(_learned(jnp.asarray(x, jnp.float32), width, key).means))  # type: ignore[no-any-return]
+
+
+@eqx.filter_jit
+def _learned(x: Any, width: int, key: Any) -> Autoencoder:
     model = Autoencoder(x.shape[1], width, key)
     numbers, rest = eqx.partition(model, eqx.is_inexact_array)
     adam = optax.adam(RATE)
@@ -49,5 +54,4 @@ def variational(x: Any, width: int, key: Any) -> Callable[[Any], Any]:
         return (optax.apply_updates(numbers, updates), memory), None
 
     (numbers, _), _ = jax.lax.scan(step, (numbers, adam.init(numbers)), jax.random.split(key, STEPS))
-    features: Callable[[Any], Any] = jax.vmap(eqx.combine(numbers, rest).means)
-    return features
+    return eqx.combine(numbers, rest)  # type: ignore[no-any-return]
