@@ -101,7 +101,7 @@ def beginning(seed: int, size: float = 0.1) -> Neurons:
     (1)  :math:`|t|\,z \approx z - \frac{1}{2\beta} (\tanh(\beta z + 3t) + \tanh(\beta z - 3t))`, t being -1, 0 or 1
     """
     gate, drive, above = 4, 1, 2
-    parts = []
+    parts: list[dict[str, Any]] = []
     for own in (seed, seed + 1):
         neuron = nets.LearnedNeuron.make(CELLS, CHANNELS, seed=own)
         parts.append({"inner": np.asarray(neuron.inner), "outer": size * np.asarray(neuron.outer),

@@ -35,7 +35,7 @@ class Autoencoder(eqx.Module):
 
 def variational(x: Any, width: int, key: Any) -> Callable[[Any], Any]:
     """Learn from the samples x with Adam; the features are the means."""
-    return jax.jit(jax.vmap(_learned(jnp.asarray(x, jnp.float32), width, key).means))  # type: ignore[no-any-return]
+    return jax.jit(jax.vmap(_learned(jnp.asarray(x, jnp.float32), width, key).means))
 
 
 @eqx.filter_jit
