@@ -114,6 +114,35 @@ def test_few_shot_tasks_keep_their_samples_apart() -> None:
         meta.tasks.FewShot([(x, y), (x[:, :1], y)], layer="layer1", classes=3)
 
 
+def test_samples_are_augmented_before_the_inputs_are_put_in_order() -> None:
+    x, y = np.random.default_rng(0).normal(size=(60, 9)), np.repeat(np.arange(2), 30)
+    key = jax.random.key(4)
+
+    def drawn(**options: Any) -> Any:
+        task = meta.tasks.FewShot([(x, y)], layer="layer1", classes=2, shots=5, batch=8, **options)
+        seen, *labelled = task.draw(key)
+        return [seen(3, jax.random.key(3)), *(part for part, _ in labelled)]
+
+    for plain, doubled in zip(drawn(), drawn(augment=lambda key, x: 2 * x), strict=True):
+        np.testing.assert_allclose(doubled, 2 * plain, rtol=1e-6)
+    for part in drawn(augment=lambda key, x: x.at[:, 0].set(7.0)):  # of every sample another place of the nine
+        assert np.all(np.sum(np.asarray(part) == 7.0, 0) % len(part) == 0)
+
+
+def test_images_are_shifted() -> None:
+    """A single pixel goes to each of the nine places about it; at the corner it leaves the image."""
+    image = np.zeros((5, 5))
+    image[2, 3] = 1
+    augment = meta.tasks.shifts(5)
+    moved = np.asarray(augment(jax.random.key(0), jnp.asarray(np.tile(image.ravel(), (200, 1)))))
+    assert {tuple(place) for place in np.argwhere(moved.reshape(-1, 5, 5))[:, 1:]} == {
+        (row, column) for row in (1, 2, 3) for column in (2, 3, 4)
+    }
+    assert np.all(moved.sum(1) == 1)
+    corner = np.asarray(augment(jax.random.key(1), jnp.asarray(np.tile(np.eye(25)[24], (200, 1)))))
+    assert set(corner.sum(1)) == {0.0, 1.0}
+
+
 def test_the_two_classes_of_points() -> None:
     """Moons are on their circles but for the noise; the clouds have their means and deviations."""
     y = jnp.arange(2000) % 2

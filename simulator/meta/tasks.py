@@ -12,6 +12,7 @@ from ..networks.sources import Gaussian
 from .inner import Episode, Learnt, Loss, Task
 
 Batch = tuple[Float[Array, "samples n"], Int[Array, " samples"]]
+Augment = Callable[[PRNGKeyArray, Float[Array, "samples n"]], Float[Array, "samples n"]]
 
 
 def ridge(fit: Batch, test: Batch, classes: int, strength: Any = 0.3) -> tuple[Array, Array]:
@@ -45,7 +46,8 @@ class FewShot:
     inputs; the population ``input`` sees ``batch`` samples of these classes a tick. The loss is `ridge` from what the
     population ``layer`` makes of ``shots`` samples a class, on as many others, which it does not see before, with this
     ``strength``; or of that loss and the part that is right what ``score`` makes. ``shuffle=False``: the inputs stay in
-    their order.
+    their order. ``augment``: makes of a random key and of samples what is shown and asked for in their place, before
+    the inputs are put in order (`shifts`).
 
     Raises ``ValueError`` if a source has too few classes, or too few samples of one, and if the sources differ in the
     number of inputs.
@@ -61,10 +63,11 @@ class FewShot:
         batch: int = 32,
         strength: Any = 0.3,
         shuffle: bool = True,
+        augment: Augment = lambda key, x: x,
         score: Callable[[Array, Array], Array] = lambda loss, right: loss,
     ) -> None:
         self.layer, self.classes, self.shots, self.batch = layer, classes, shots, batch
-        self.strength, self.shuffle, self.score = strength, shuffle, score
+        self.strength, self.shuffle, self.augment, self.score = strength, shuffle, augment, score
         parts = [_by_class(x, y, classes, 2 * shots) for x, y in sources]
         widths = {part.shape[1] for classes_ in parts for part in classes_}
         if len(widths) != 1:
@@ -87,17 +90,20 @@ class FewShot:
         first = jax.random.randint(apart, (self.classes,), 0, counts[of])  # from here on, round and round
         held = 2 * self.shots
 
-        def samples(label: Array, place: Array) -> Array:
-            return x[source, of[label], (first[label] + place) % counts[of[label]]][..., permutation]
+        def samples(label: Array, place: Array, key: PRNGKeyArray) -> Array:
+            rows = x[source, of[label], (first[label] + place) % counts[of[label]]]
+            return self.augment(key, rows)[..., permutation]
 
         def seen(index: Any, key: PRNGKeyArray) -> Array:
             one, other = jax.random.split(key)
             label = jax.random.randint(one, (self.batch,), 0, self.classes)
-            return samples(label, held + jax.random.randint(other, (self.batch,), 0, counts[of[label]] - held))
+            place = held + jax.random.randint(other, (self.batch,), 0, counts[of[label]] - held)
+            return samples(label, place, jax.random.fold_in(key, 1))
 
         labels = jnp.repeat(jnp.arange(self.classes), self.shots)
         places = jnp.tile(jnp.arange(self.shots), self.classes)
-        return seen, (samples(labels, places), labels), (samples(labels, self.shots + places), labels)
+        fit, test = (samples(labels, k * self.shots + places, jax.random.fold_in(key, k)) for k in (0, 1))
+        return seen, (fit, labels), (test, labels)
 
     def __call__(self, key: PRNGKeyArray) -> Episode:
         seen, (fit, labels), (test, _) = self.draw(key)
@@ -108,6 +114,19 @@ class FewShot:
             return self.score(*ridge((a, labels), (b, labels), self.classes, self.strength))
 
         return Episode({"input": seen}, loss)
+
+
+def shifts(side: int, most: int = 1) -> Augment:
+    """Moves each square image of ``side`` x ``side`` inputs by up to ``most`` of them along both axes; 0 comes in."""
+
+    def augment(key: PRNGKeyArray, x: Float[Array, "samples n"]) -> Float[Array, "samples n"]:
+        def moved(image: Array, start: Array) -> Array:
+            padded = jnp.pad(image.reshape(side, side), most)
+            return jax.lax.dynamic_slice(padded, start, (side, side)).ravel()
+
+        return jax.vmap(moved)(x, jax.random.randint(key, (len(x), 2), 0, 2 * most + 1))
+
+    return augment
 
 
 def _by_class(x: Any, y: Any, classes: int, least: int) -> list[np.ndarray]:
