@@ -57,7 +57,7 @@ def run(
         short = {"cues": 3, "delay": 100} if quick else {}
         keep("maze", "adaptive", *maze(True, mazes, batch, seed, short))
         keep("maze", "not adaptive", *maze(False, without, batch, seed, short))
-    figure(out / "bellec2020.png", courses)
+    figure(out / "bellec2020.png", courses, CHECKED // batch)
     return metrics
 
 
@@ -146,8 +146,8 @@ def slower(count: Any) -> Any:
     return 1 / (1 + count / 60)
 
 
-def figure(path: Path, courses: dict[str, Any]) -> None:
-    """What is made of the noise, how the error falls, and the errors in the maze."""
+def figure(path: Path, courses: dict[str, Any], batches: int) -> None:
+    """What is made of the noise, how the error falls, and the errors in the maze over so many ``batches``."""
     drawing, axes = plt.subplots(1, 3, figsize=(14, 4))
     made, falls, turns = axes
     for name, course in courses.get("pattern", {}).items():
@@ -157,17 +157,16 @@ def figure(path: Path, courses: dict[str, Any]) -> None:
         made.plot(next(iter(courses["pattern"].values()))["target"], "k--", linewidth=1, label="target")
         falls.set(xscale="log", yscale="log")
     for name, errors in courses.get("maze", {}).items():
-        width = min(CHECKED // BATCH, len(errors))
+        width = min(batches, len(errors))
         mean = np.convolve(errors, np.ones(width) / width, "valid")
         turns.plot(np.arange(width, len(errors) + 1), 100 * mean, label=name)
     turns.axhline(100 * STOP, color="0.6", linewidth=0.8)
     made.set(xlabel="time (ms)", ylabel="output", title="pattern, after learning")
     falls.set(xlabel="iteration", ylabel="squared error / variance", title="pattern")
-    turns.set(
-        xlabel="iteration", ylabel=f"wrong turns (%), mean of {CHECKED // BATCH} batches", title="T-maze", ylim=(0, 65)
-    )
+    turns.set(xlabel="iteration", ylabel=f"wrong turns (%), mean of {batches} batches", title="T-maze", ylim=(0, 65))
     for axis in axes:
-        axis.legend(frameon=False, fontsize=8)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, fontsize=8)
     drawing.tight_layout()
     drawing.savefig(path, dpi=130)
     plt.close(drawing)
