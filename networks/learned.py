@@ -118,11 +118,13 @@ def learned_layers(
     *,
     weights: Initialiser | None = None,
     lateral: Any = None,
+    mean: bool = False,
     top: LearnedNeuron | None = None,
 ) -> nx.MultiDiGraph:
     """Layers ``input``, ``layer1``, ``layer2``, ... of one learned ``neuron``. ``rule`` is that of what goes forward,
     ``back`` of the weights (of their own) by which a layer's ``delta`` comes back to the one below, ``lateral`` of what
-    the neurons of a layer say to each other: not at all, without one. ``top``: another neuron for the last layer.
+    the neurons of a layer say to each other: not at all, without one. ``mean``: they hear the mean activity of their
+    layer, through synapses that stay. ``top``: another neuron for the last layer.
 
     Raises `NetworkError` with fewer than two sizes.
     """
@@ -139,5 +141,7 @@ def learned_layers(
         net.add_edge(layer, below, rule=back, weights=drawn, port="apical", field="delta")
         if lateral is not None:
             net.add_edge(layer, layer, rule=lateral, weights=drawn, port="lateral", delay=0)
+        if mean:
+            net.add_edge(layer, layer, weights=1 / size, port="lateral", delay=0)
         below = layer
     return net

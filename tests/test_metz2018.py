@@ -5,6 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +59,19 @@ def test_permuted_neurons_learn_permuted_weights() -> None:
     other.run({"input": x[..., of_input]})
     changed = np.asarray(one.params["input->layer1"].w)[of_cell][:, of_input]
     np.testing.assert_allclose(other.params["input->layer1"].w, changed, rtol=1e-10, atol=1e-12)
+
+
+def test_neurons_hear_the_mean_of_their_layer() -> None:
+    """With c = l and e = 1 a tick adds eta times the mean activity to every weight, less the decay."""
+    neuron = as_oja()
+    linear = np.zeros_like(neuron.linear)
+    linear[0, 3] = linear[2, 5] = 1.0
+    sim = Simulator(layers(eqx.tree_at(lambda n: n.linear, neuron, linear), mean=True), seed=1)
+    w = np.asarray(sim.params["input->layer1"].w)
+    x = np.random.default_rng(0).normal(size=(1, BATCH, N))
+    sim.run({"input": x})
+    expected = w + 0.1 * ((x[0] @ w.T).mean() - 0.3 * w)
+    np.testing.assert_allclose(sim.params["input->layer1"].w, expected, rtol=1e-6)
 
 
 def test_the_rule_is_local() -> None:

@@ -61,7 +61,7 @@ def test_learned_terms_bring_random_feedback_up(full: dict[str, Any]) -> None:
     """Above feedback alignment by more than three standard errors."""
     plain, learned = full["random"], full["random, Oja and eHebb"]
     gain = plain["less than backprop"]["mean"] - learned["less than backprop"]["mean"]
-    errors = [one["less than backprop"]["standard_error"] for one in (plain, learned)]
+    errors = [one["less than backprop"]["error"] for one in (plain, learned)]
     assert gain > 3 * np.hypot(*errors)
     assert np.mean([a["mean"] for a in learned["angles"]]) < np.mean([a["mean"] for a in plain["angles"]])
 

@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,8 @@ class Parts:
     back: rules.Normalised
 
     def network(self, inputs: int, width: int, depth: int) -> Any:
-        """Each cell hears, besides, the mean activity of its layer."""
         sizes = (inputs, *[width] * depth)
-        net = nets.learned_layers(sizes, self.neuron, self.forward, self.back, weights=nets.UnitRows())
-        for layer in (f"layer{k}" for k in range(1, depth + 1)):
-            net.add_edge(layer, layer, weights=1 / width, port="lateral", delay=0)
-        return net
+        return nets.learned_layers(sizes, self.neuron, self.forward, self.back, weights=nets.UnitRows(), mean=True)
 
     def problem(
         self,
@@ -98,9 +94,8 @@ def run(
         seen += 2 * [images_of(nets.fashion_mnist(), 8)]
     problem = learning.problem(seen, width, segments=4, strength=LEARNED_AT)
     slope = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(2e-3, steps)))
-    file = out / "meta.h5"
     found = meta.train(problem, meta.gradient(slope, episodes=episodes, window=1), steps=steps, seed=seed,
-                       checkpoint=file, progress=True)  # fmt: skip
+                       checkpoint=out / "meta.h5", progress=True)  # fmt: skip
     others = {"new mixtures": [mixture(k) for k in range(200, 204)]}
     if quick:
         others["digits"] = [digits]
@@ -183,8 +178,8 @@ def accuracies(
         for way, numbers in {"learned rule": theta, "random": still, "Oja": oja(learning.neuron)}.items()
     }
     read = jax.jit(functools.partial(meta.tasks.ridge, classes=problem.task.classes, strength=problem.task.strength))
-    for name in baselines:
-        right[name] = np.stack([_read(read, WAYS[name], problem.task, width, key) for key in keys])
+    each = [_read(read, baselines, problem.task, width, key) for key in keys]
+    right |= {name: np.stack([of[name] for of in each]) for name in baselines}
     ours = right["learned rule"][:, OWN]
     found = {}
     for way, values in right.items():
@@ -205,12 +200,17 @@ def oja(neuron: nets.LearnedNeuron) -> dict[str, Any]:
     return {**start, "linear": jnp.asarray(linear)}
 
 
-def _read(read: Any, way: Callable[..., Any], task: Any, width: int, key: Any) -> Float[np.ndarray, " strengths"]:
-    """The part that is right of one episode, with the features that ``way`` finds in what the network would see."""
+def _read(read: Any, baselines: Iterable[str], task: Any, width: int, key: Any) -> dict[str, Any]:
+    """The part that is right of one episode, for each strength, with the features that each of the ``baselines`` finds
+    in what the network would see."""
     x, (fit, labels), (test, truth) = _shown(task, meta.inner.task_key(key))
-    features = way(np.asarray(x, float), width, key)
-    fitted, tested = (np.asarray(features(np.asarray(part, float)), np.float32) for part in (fit, test))
-    return np.asarray(read((fitted, labels), (tested, truth))[1], float)
+    seen, *labelled = (np.asarray(part, float) for part in (x, fit, test))
+    right = {}
+    for name in baselines:
+        features = WAYS[name](seen, width, key)
+        fitted, tested = (np.asarray(features(part), np.float32) for part in labelled)
+        right[name] = np.asarray(read((fitted, labels), (tested, truth))[1], float)
+    return right
 
 
 @functools.partial(jax.jit, static_argnums=0)

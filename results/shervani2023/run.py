@@ -17,7 +17,7 @@ from engrax import Fields, meta, networks as nets, rules
 from engrax.networks.feedback import Feedback
 
 from ..choices import check, run_parts
-from ..classification import pooled
+from ..classification import mean_and_error, pooled
 
 BOUND = 2.0  # of weights: what a bad rule may do
 WAYS = 5  # classes of an episode
@@ -174,19 +174,19 @@ def by_class(x: np.ndarray, y: np.ndarray) -> Images:
 def described(found: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, Any]:
     """Means over the test episodes with standard errors; accuracy less that of the ``reference`` in the same."""
     accuracy, angles = found["accuracy"], found["angles"]
-    less = {} if reference is None else {"less than backprop": mean_of(reference["accuracy"][:, -1] - accuracy[:, -1])}
+    less = (
+        {}
+        if reference is None
+        else {"less than backprop": mean_and_error(reference["accuracy"][:, -1] - accuracy[:, -1])}
+    )
     return {
         "theta": found["theta"],
         "loss": found["loss"],
-        "accuracy": mean_of(accuracy[:, -1]),
-        "angles": [mean_of(angles[:, -1, layer]) for layer in range(angles.shape[-1])],
+        "accuracy": mean_and_error(accuracy[:, -1]),
+        "angles": [mean_and_error(angles[:, -1, layer]) for layer in range(angles.shape[-1])],
         "course": {"accuracy": accuracy.mean(0).tolist(), "angle": angles.mean((0, 2)).tolist()},
         **less,
     }
-
-
-def mean_of(values: np.ndarray) -> dict[str, float]:
-    return {"mean": float(values.mean()), "standard_error": float(values.std(ddof=1) / np.sqrt(len(values)))}
 
 
 def figure(path: Path, metrics: Mapping[str, Any], updates: int) -> None:

@@ -4,7 +4,8 @@ from . import tasks
 from .files import load, save
 from .genetics import couples, crossed, crossed_once, fittest, mutated
 from .genome import Choice, Coded, Gene, Genome, Number, Signed, Subspace, Varied, genetic
-from .inner import Episode, Inner, Learning, Learnt, evaluate
+from .inner import Episode, Inner, Learning, Learnt
+from .members import evaluate
 from .outer import Loop, Outer, cma_es, evolution, gradient, openai_es, pes, shrinking
 from .train import Trained, train
 

@@ -234,24 +234,6 @@ class Learning:
         return names
 
 
-def evaluate(inner: Inner, theta: Theta, keys: PRNGKeyArray, *, together: int | None = None) -> Any:
-    """The losses of whole problems with ``theta``, of which nothing is learned: one problem for each of the ``keys``.
-
-    (keys, segments), or a pytree of such where the loss of the problem is one. So many problems run ``together``, all
-    if not given. The program is compiled once for an inner problem.
-    """
-    return jax.device_get(_evaluated(inner, theta, keys, len(keys) if together is None else together))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def _evaluated(inner: Inner, theta: Theta, keys: PRNGKeyArray, together: int) -> Any:
-    def one(key: PRNGKeyArray) -> Any:
-        begun = inner.begin(theta, key)
-        return jax.lax.scan(lambda state, _: inner.advance(theta, state), begun, None, length=inner.segments)[1]
-
-    return jax.lax.map(one, keys, batch_size=together)
-
-
 def task_key(key: PRNGKeyArray) -> PRNGKeyArray:
     """The random key that a task gets where a `Learning` begins with ``key``."""
     own: PRNGKeyArray = named_key(key, "task")

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, PRNGKeyArray
 
 from .genome import Coded, Subspace, Varied
 from .inner import Inner, Theta
@@ -36,12 +36,38 @@ class Members:
 _COMPILED: weakref.WeakKeyDictionary[Inner, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
-def _programs(inner: Inner, window: int, gradient: bool) -> tuple[Any, Any]:
-    """``begin(thetas, keys)`` and ``advance(thetas, lives)``, compiled once for an inner problem."""
+def _once(inner: Inner, name: Any, make: Callable[[Inner], Any]) -> Any:
+    """What is compiled once for an inner problem, and forgotten with it."""
     known = _COMPILED.setdefault(inner, {})
-    if (window, gradient) not in known:
-        known[window, gradient] = _compiled(weakref.proxy(inner), window, gradient)
-    return known[window, gradient]  # type: ignore[no-any-return]
+    if name not in known:
+        known[name] = make(weakref.proxy(inner))
+    return known[name]
+
+
+def evaluate(inner: Inner, theta: Theta, keys: PRNGKeyArray, *, together: int | None = None) -> Any:
+    """The losses of whole problems with ``theta``, of which nothing is learned: one problem for each of the ``keys``.
+
+    (keys, segments), or a pytree of such where the loss of the problem is one. So many problems run ``together``, all
+    if not given. The program is compiled once for an inner problem.
+    """
+    program = _once(inner, "evaluate", _evaluating)
+    return jax.device_get(program(theta, keys, len(keys) if together is None else together))
+
+
+def _evaluating(inner: Inner) -> Any:
+    def evaluated(theta: Theta, keys: PRNGKeyArray, together: int) -> Any:
+        def one(key: PRNGKeyArray) -> Any:
+            begun = inner.begin(theta, key)
+            return jax.lax.scan(lambda state, _: inner.advance(theta, state), begun, None, length=inner.segments)[1]
+
+        return jax.lax.map(one, keys, batch_size=together)
+
+    return jax.jit(evaluated, static_argnums=2)
+
+
+def _programs(inner: Inner, window: int, gradient: bool) -> tuple[Any, Any]:
+    """``begin(thetas, keys)`` and ``advance(thetas, lives)``."""
+    return _once(inner, (window, gradient), lambda own: _compiled(own, window, gradient))  # type: ignore[no-any-return]
 
 
 def _compiled(inner: Inner, window: int, gradient: bool) -> tuple[Any, Any]:
