@@ -19,8 +19,8 @@ of the post neuron, *E* one over the efferents of the pre neuron up to and inclu
 coefficients of a rule that is there to be learned.
 """
 
-NETWORK = """These are not local: they follow the gradient of what outputs are told, through the network's own tick, and
-are there to hold the others against. Their equations are in their docstrings (`help(rules.RTRL)`); each takes an
+NETWORK = """These are not local, and are there to hold the others against. All but `Metz2018Released`, which is learned
+itself, follow the gradient of what outputs are told, through the network's own tick. Their equations are in their docstrings (`help(rules.RTRL)`); each takes an
 `optimiser=`, any of optax, `optax.sgd` by default."""
 
 

@@ -34,10 +34,22 @@ from .graph import (
     set_delays,
     set_rule,
 )
-from .initialisers import FanIn, Fixed, Identity, Initialiser, Normal, Orthogonal, Uniform, UnitRows, Xavier
-from .learned import LearnedInput, LearnedNeuron, learned_layers
+from .initialisers import (
+    FanIn,
+    Fixed,
+    Identity,
+    Initialiser,
+    Normal,
+    Orthogonal,
+    TruncatedNormal,
+    Uniform,
+    UnitRows,
+    Xavier,
+)
+from .learned import LearnedInput, LearnedNeuron, batch_normalised_layers, learned_layers
 from .memory import Index, ReplayHidden, add_memory, add_recall, add_replay
 from .neurons import (
+    BatchNormalised,
     Competition,
     Constant,
     Input,
@@ -90,6 +102,7 @@ __all__ = [
     "AdEx",
     "AdaptiveLIF",
     "Antithetic",
+    "BatchNormalised",
     "Bernoulli",
     "BinomialCount",
     "Change",
@@ -168,6 +181,7 @@ __all__ = [
     "TargetHidden",
     "TargetOutput",
     "Topology",
+    "TruncatedNormal",
     "Uniform",
     "UnitPower",
     "UnitRows",
@@ -178,6 +192,7 @@ __all__ = [
     "add_memory",
     "add_recall",
     "add_replay",
+    "batch_normalised_layers",
     "block_model",
     "boltzmann_machine",
     "c_elegans",

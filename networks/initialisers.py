@@ -33,6 +33,15 @@ class Normal(Initialiser):
         return self.mean + self.scale * drawn(jax.random.normal, key, shape)
 
 
+class TruncatedNormal(Initialiser):
+    """`Normal` weights about 0, drawn anew beyond two standard deviations ``scale``."""
+
+    scale: float = 0.1
+
+    def __call__(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Weights:
+        return self.scale * drawn(lambda key, shape: jax.random.truncated_normal(key, -2.0, 2.0, shape), key, shape)
+
+
 class Uniform(Initialiser):
     """Independent weights, uniform between ``low`` and ``high``."""
 

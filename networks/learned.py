@@ -29,8 +29,8 @@ from jaxtyping import Array, Float
 
 from .fields import Fields
 from .graph import NetworkError
-from .initialisers import FanIn, Initialiser
-from .neurons import Activation, Neuron
+from .initialisers import FanIn, Initialiser, TruncatedNormal
+from .neurons import Activation, BatchNormalised, Constant, Linear, Neuron
 
 FEATURES = 5  # x, z, a, l, a g'(z)
 
@@ -143,5 +143,31 @@ def learned_layers(
             net.add_edge(layer, layer, rule=lateral, weights=drawn, port="lateral", delay=0)
         if mean:
             net.add_edge(layer, layer, weights=1 / size, port="lateral", delay=0)
+        below = layer
+    return net
+
+
+def batch_normalised_layers(
+    sizes: Sequence[int], rule: Any, *, neuron: BatchNormalised | None = None, weights: Initialiser | None = None
+) -> nx.MultiDiGraph:
+    """The network of Metz et al.'s program, for `rules.Metz2018Released`: populations ``input``, ``layer1``, ... of
+    `BatchNormalised` cells, the projections between them, as many back, and biases from a unit ``bias``, all with one
+    ``rule``. What goes back is the rule's matter: those projections carry nothing themselves (``phases=()``).
+
+    Raises `NetworkError` with fewer than two sizes.
+    """
+    if len(sizes) < 2:
+        raise NetworkError(f"layers are an input and others above it, not sizes={tuple(sizes)!r}")
+    net = nx.MultiDiGraph()
+    net.add_node("input", neuron=Linear(), size=sizes[0])
+    net.add_node("bias", neuron=Constant(), size=1)
+    drawn = TruncatedNormal(0.01) if weights is None else weights
+    below = "input"
+    for k, size in enumerate(sizes[1:], 1):
+        layer = f"layer{k}"
+        net.add_node(layer, neuron=BatchNormalised() if neuron is None else neuron, size=size)
+        net.add_edge(below, layer, rule=rule, weights=drawn)
+        net.add_edge("bias", layer, rule=rule, weights=TruncatedNormal(0.1), port="bias")
+        net.add_edge(layer, below, rule=rule, weights=drawn, port="apical", phases=())
         below = layer
     return net

@@ -112,6 +112,7 @@ class Neuron(eqx.Module):
     ports: ClassVar[tuple[str, ...]] = ("drive",)
     late: ClassVar[tuple[str, ...]] = ()
     loads: ClassVar[tuple[str, ...]] = ()
+    standardised: ClassVar[tuple[str, ...]] = ()
     noise: ClassVar[Noise | None] = None
     late_noise: ClassVar[Noise | None] = None
     collective: ClassVar[bool] = False
@@ -221,6 +222,31 @@ class Rate(Neuron):
 
     def step(self, ports: Fields) -> Fields:
         return Fields(x=self.activation(ports.drive + ports.lateral + self.bias))
+
+
+class BatchNormalised(Neuron):
+    r"""A cell that knows what is usual for it: its drive is standardised over the batch,
+
+    .. math::
+        z = \frac{d - \langle d \rangle}{\sqrt{\mathrm{var}(d) + 10^{-6}}} + b, \qquad x = f(z)
+
+    with mean and variance over the samples of the tick, and b what arrives at ``bias`` (from a `Constant` unit). There
+    is no running mean: a batch is also needed where nothing is learned.
+
+    Source: Ioffe & Szegedy, International Conference on Machine Learning (2015).
+    """
+
+    ports: ClassVar[tuple[str, ...]] = ("drive", "bias", "apical")
+    late: ClassVar[tuple[str, ...]] = ("apical",)
+    standardised: ClassVar[tuple[str, ...]] = ("drive",)
+    activation: Activation = eqx.field(default=jax.nn.relu, static=True)
+
+    def init(self) -> Fields:
+        return Fields(x=0.0, z=0.0)
+
+    def step(self, ports: Fields) -> Fields:
+        z = ports.drive + ports.bias
+        return Fields(x=self.activation(z), z=z)
 
 
 class LeakyRate(Neuron):

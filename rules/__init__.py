@@ -29,6 +29,7 @@ from .lindsey2020 import Lindsey2020
 from .linsker1992 import Infomax, InfomaxHomeostatic, InfomaxLateral, InfomaxSharedPrice
 from .linsker1997 import LocalICA, laplace_score
 from .metz2018 import Metz2018, Metz2018Backward
+from .metz2018_released import Metz2018Released
 from .miconi2017 import Miconi2017, PerturbationTrace
 from .najarro2020 import ABCD
 from .node_perturbation import NodePerturbation
@@ -129,6 +130,7 @@ __all__ = [
     "LocalRule",
     "Metz2018",
     "Metz2018Backward",
+    "Metz2018Released",
     "Miconi2017",
     "Momentum",
     "NetworkRule",

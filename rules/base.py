@@ -20,6 +20,7 @@ from ..networks.fields import Fields, named_arguments
 
 Scalar = Float[Array, ""]
 Noise = Literal["uniform", "normal"]
+Level = Literal["synapse", "neuron", "population", "batch", "global"]  # how local: see `engrax.locality`
 
 # What a rule's functions may name: the weight, the pre neuron as the synapse saw it (`delay` ticks ago), the post
 # neuron as it is now, the synapse's own state, the signals, one random number, whether the synapse transmitted in this
@@ -230,6 +231,17 @@ class Tick(Protocol):
     def own(self, target: str) -> Any:
         """Which c each neuron of a target itself makes of what arrives there: (fields, post)."""
 
+    @property
+    def neurons(self) -> Mapping[str, Fields]:
+        """The fields of each population after the tick: (\\*copies, n)."""
+
+    @property
+    def joins(self) -> Mapping[str, tuple[str, str, str]]:
+        """Of each projection that learns the pre population, the post population and the port."""
+
+    def w(self, projection: str) -> Float[Array, "post pre"]:
+        """The weights of one that learns and is dense, before the tick."""
+
     def snapshot(self) -> Any:
         """What `at` needs to come back to this tick."""
 
@@ -241,10 +253,13 @@ class NetworkRule(eqx.Module):
     """A learner that is not local: it follows the gradient of what outputs are told, through the network's own tick.
 
     All projections of a network with an equal network rule learn jointly. The loss is that of the populations with a
-    late port ``target`` and a field ``error``. Its gradient, averaged over the batch, goes to ``optimiser(eta)``, any
-    `optax` optimiser, whenever a window ends or, where a phase learns on its last tick, summed over the phase.
+    late port ``target`` and a field ``error``; a rule that is not ``told`` follows something else and needs none. Its
+    gradient, averaged over the batch, goes to ``optimiser(eta)``, any `optax` optimiser, whenever a window ends or,
+    where a phase learns on its last tick, summed over the phase.
     """
 
+    level: ClassVar[Level] = "global"
+    told: ClassVar[bool] = True
     eta: float = 1e-2  # per update
     optimiser: Optimiser = eqx.field(default=optax.sgd, static=True, kw_only=True)
 

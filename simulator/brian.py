@@ -258,6 +258,8 @@ class _Script:
     def _neurons(self, name: str, driven: Mapping[tuple[str, str], str]) -> None:
         group, population = self.groups[name], self.circuit.populations[name]
         neuron, owner = population.neuron, f"population {name!r} ({type(population.neuron).__name__})"
+        if neuron.standardised:
+            raise ExportError(f"{owner} compares the samples of a batch, which Brian2 cannot express")
         if neuron.lateral is not None or neuron.collective:
             who = type(neuron if neuron.lateral is None else neuron.lateral).__name__
             raise ExportError(f"{owner}: {who} looks at the whole population, which Brian2 cannot express")

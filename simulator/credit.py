@@ -242,6 +242,9 @@ def groups_of(circuit: Circuit, traced: Mapping[str, TracedRule]) -> dict[str, G
 def _group(circuit: Circuit, traced: Mapping[str, TracedRule], wires: nx.DiGraph, members: list[Projection]) -> Group:
     names = tuple(p.name for p in members)
     learner = type(members[0].rule).__name__
+    sizes: dict[str | tuple[str, str], int] = {name: p.size for name, p in circuit.populations.items()}
+    if isinstance(members[0].rule, NetworkRule) and not members[0].rule.told:
+        return Group(names, {}, (), (), (), (), (), (), (), (), sizes, {}, wires, {})
     told = [
         n
         for n, p in circuit.populations.items()
@@ -292,6 +295,10 @@ def _group(circuit: Circuit, traced: Mapping[str, TracedRule], wires: nx.DiGraph
     made = {(0, *v[1:]) for v in carried if v[0] == 1}
     behind = made.union(outputs, *(nx.ancestors(wires, v) for v in made | outputs))
     cells = [(n, f) for age, n, f in behind if age == 0 and n in circuit.populations]
+    for name in sorted({n for n, _ in cells}):
+        if circuit.populations[name].neuron.standardised:
+            kind = type(circuit.populations[name].neuron).__name__
+            raise NetworkError(f"population {name!r}: {learner} does not follow what {kind} makes of a batch")
     ports = tuple(sorted((n, f) for n, f in cells if f in circuit.populations[n].neuron.ports))
     synaptic = {n.removeprefix(SYNAPSES) for _, n, _ in behind if n.startswith(SYNAPSES)}
     for name in sorted(synaptic):
@@ -312,7 +319,7 @@ def _group(circuit: Circuit, traced: Mapping[str, TracedRule], wires: nx.DiGraph
         tuple(sorted(v[1:] for v in lasting)),
         fast,
         tuple(sorted({signal for name in fast for signal in traced[name].fields("signals")})),
-        {**{name: p.size for name, p in circuit.populations.items()}, **_sizes(circuit, traced, synaptic)},
+        {**sizes, **_sizes(circuit, traced, synaptic)},
         {SYNAPSES + name: circuit.projections[name].post for name in synaptic},
         wires,
         {name: p.synapses for name, p in circuit.projections.items()},
@@ -510,6 +517,21 @@ class Ticked:
 
     def own(self, target: str) -> np.ndarray:
         return self._group.own(_port(target))
+
+    @property
+    def neurons(self) -> Mapping[str, Fields]:
+        return self._neurons
+
+    @property
+    def joins(self) -> dict[str, tuple[str, str, str]]:
+        projections = self._network.circuit.projections
+        return {n: (projections[n].pre, projections[n].post, projections[n].port) for n in self._group.members}
+
+    def w(self, projection: str) -> Float[Array, "post pre"]:
+        if not self._model.layouts[projection].dense:
+            learner = type(_rule(self._group, self._model)).__name__
+            raise NetworkError(f"projection {projection!r} is sparse, which {learner} cannot use: leave topology out")
+        return self._carried(projection)[0]
 
     def snapshot(self) -> dict[str, Any]:
         """All that the tick followed from, but for the weights."""

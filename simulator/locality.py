@@ -1,13 +1,10 @@
 """How local a rule or neuron is, derived from what its traced function reads."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from .networks.neurons import Neuron
-from .rules.base import LocalRule, NetworkRule
+from .rules.base import Level, LocalRule, NetworkRule
 from .rules.equations import trace
-
-Level = Literal["synapse", "neuron", "population", "batch", "global"]
 
 
 @dataclass(frozen=True)
@@ -26,10 +23,12 @@ def locality(thing: LocalRule | NetworkRule | Neuron) -> Locality:
     Raises `RuleError` if the rule cannot be traced.
     """
     if isinstance(thing, Neuron):
+        if thing.standardised:
+            return Locality("batch", tuple(thing.ports))
         level: Level = "population" if thing.lateral is not None or thing.collective else "neuron"
         return Locality(level, tuple(thing.ports))
     if isinstance(thing, NetworkRule):
-        return Locality("global", ("the network",))
+        return Locality(thing.level, ("the network",))
     parts = [
         trace(thing, "evaluate"),
         trace(thing, "pooled"),

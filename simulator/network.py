@@ -252,6 +252,7 @@ class Network:
             silent.discard(projection.port)
             if projection.port in loads:
                 loads[projection.port] = loads[projection.port] + model.layouts[projection.name].load(w)
+        ports |= {port: _standardised(ports[port], name, neuron) for port in neuron.standardised if port in ports}
         arrived = {**ports, **{f"{port}_load": jnp.broadcast_to(load, zero.shape) for port, load in loads.items()}}
         now = old.replace(**arrived)
         every = arrivals(neuron, "respond")
@@ -351,6 +352,17 @@ class Network:
             )
             for name, (length, keys) in delayed.items()
         }
+
+
+def _standardised(arrived: Any, name: str, neuron: Neuron) -> Any:
+    """About the mean over the batch, in standard deviations."""
+    if arrived.ndim == 1:
+        raise NetworkError(
+            f"population {name!r}: {type(neuron).__name__} compares what arrives with other samples of a batch, and "
+            "there is none: drive the network with arrays (ticks, batch, n)"
+        )
+    about = arrived - arrived.mean(0)
+    return about * jax.lax.rsqrt(jnp.mean(about**2, 0) + 1e-6)
 
 
 def _release_key(model: Model, projection: str, tick: Any) -> Any:

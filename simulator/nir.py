@@ -128,6 +128,8 @@ class _Graph:
     def _population(self, name: str) -> dict[str, str]:
         population = self.circuit.populations[name]
         neuron, owner = population.neuron, f"population {name!r} ({type(population.neuron).__name__})"
+        if neuron.standardised:
+            raise ExportError(f"{owner} compares the samples of a batch, which NIR cannot express")
         if neuron.lateral is not None or neuron.collective:
             who = type(neuron if neuron.lateral is None else neuron.lateral).__name__
             raise ExportError(f"{owner}: {who} looks at the whole population, which NIR cannot express")

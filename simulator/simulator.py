@@ -325,7 +325,7 @@ class Simulator:
             if unknown:
                 raise SimulationError(f"phase {phase.name!r} resets {unknown.pop()!r}, which is no population")
         for projection in circuit.projections.values():
-            if projection.phases is not None and not projection.phases & set(names):
+            if projection.phases and not projection.phases & set(names):
                 raise SimulationError(
                     f"projection {projection.name!r} lives in {', '.join(sorted(projection.phases))} only, this run "
                     f"has {'the phases ' + ', '.join(names) if names else 'no trial'}: pass trial=[Phase(...)] with it"
