@@ -100,7 +100,9 @@ class Layout(eqx.Module):
     def propagate(self, weights: Blocks, x: Float[Array, "*batch pre"]) -> Float[Array, "*batch post"]:
         """The weighted sum that arrives at every target: sum over j of w_ij x_j. Copies may have weights each."""
         if self.dense:
-            return x @ weights[0].T if weights[0].ndim == 2 else jnp.einsum("bij,bj->bi", weights[0], x)
+            if weights[0].ndim == 3:
+                return jnp.einsum("bij,bj->bi", weights[0], x)
+            return weights[0] @ x if x.ndim == 1 else x @ weights[0].T  # for one sample XLA would copy the transpose
         if x.ndim == 1 and kernels.worthwhile(weights):
             return self._join([loops.weighted_sum(w, b.index, x) for w, b in zip(weights, self.blocks, strict=True)])
         return self._join([(w * block.pre(x)).sum(-1) for w, block in zip(weights, self.blocks, strict=True)])
