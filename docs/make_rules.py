@@ -20,8 +20,8 @@ coefficients of a rule that is there to be learned.
 """
 
 NETWORK = """These are not local, and are there to hold the others against. All but `Metz2018Released`, which is learned
-itself, follow the gradient of what outputs are told, through the network's own tick. Their equations are in their docstrings (`help(rules.RTRL)`); each takes an
-`optimiser=`, any of optax, `optax.sgd` by default."""
+itself, follow the gradient of what outputs are told, through the network's own tick. Their equations are in their
+docstrings (`help(rules.RTRL)`); each takes an `optimiser=`, any of optax, `optax.sgd` by default."""
 
 
 def render() -> str:

@@ -1,5 +1,6 @@
 """The drive and signals of one run: checked once, then cut into chunks."""
 
+import copy
 import dataclasses
 import difflib
 import itertools
@@ -103,6 +104,13 @@ class Feed:
         """The inputs, with these arrays in the functions."""
         functions = eqx.combine(held, self.functions)
         return {name: dataclasses.replace(i, functions=functions[name]) for name, i in self.inputs.items()}
+
+    def bare(self) -> "Feed":
+        """The same without what `take` gives out."""
+        feed = copy.copy(self)
+        feed.arrays = {name: dict.fromkeys(arrays, np.zeros(0)) for name, arrays in self.arrays.items()}
+        feed.iterators = {name: dict.fromkeys(each, iter(())) for name, each in self.iterators.items()}
+        return feed
 
     @property
     def identity(self) -> Any:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from . import program
 from .chunks import Chunks
+from .cluster import Slices, cuts, joined
 from .errors import SimulationError
 from .failure import explain, locate
 from .feed import Feed, target_of
@@ -35,7 +36,7 @@ class Simulator:
 
     ``seed`` fixes every random number of the run by name, tick and seed: the same run whatever the chunking, the
     recording or the seeds beside it. ``dt`` is the length of a tick in seconds. ``points`` runs one copy of the whole
-    network per point in one program (see `sweep`).
+    network per point in one program, or over a cluster (see `sweep`).
 
     >>> sim = Simulator(net, seed=0)                              # doctest: +SKIP
     >>> with sim.record("run.h5", {"cortex.x": 1, "retina->cortex.w": 100}):  # doctest: +SKIP
@@ -46,8 +47,17 @@ class Simulator:
     """
 
     def __init__(
-        self, graph: nx.Graph, *, seed: int = 0, dt: float = 1e-3, points: Sequence[Mapping[str, Any]] | None = None
+        self,
+        graph: nx.Graph,
+        *,
+        seed: int = 0,
+        dt: float = 1e-3,
+        points: Sequence[Mapping[str, Any]] | None = None,
+        client: Any = None,
+        slices: int = 8,
     ) -> None:
+        if client is not None and points is None:
+            raise SimulationError("a client runs the points of a sweep: use sweep(..., client=client)")
         if not dt > 0:
             raise SimulationError(f"dt={dt} must be a positive number of seconds")
         self.graph = graph
@@ -59,6 +69,7 @@ class Simulator:
         self.batch: int | None = None
         self._recorders: list[Recorder] = []
         self._compiled: dict[Any, Any] = {}
+        self._client, self._slices = client, slices
         self.model: Model
         self.state: State
         self._start(circuit)
@@ -434,25 +445,93 @@ class Simulator:
         given = tuple(str(dict(phase.signals)) for phase in phases)
         key = (phases, given, feed.identity, samples, within, units, self.batch)
         if key not in self._compiled:
-
-            def run(model: Model, state: State, rows: Any, alive: Any, held: Any) -> Any:
-                one = program.unit(self.network, phases, feed.holding(held), within, self.batch, alive)
-                state, out = program.chunk(self.network, one, samples, units)(model, state, rows)
-                return state, program.all_finite(state), out
-
-            mapped = self._each_point(run, (0, None, None, None))
-            self._compiled[key] = jax.jit(mapped), feed  # the feed keeps its functions, and so their ids, alive
+            made = self._whole if self._client is None else self._sliced
+            # The feed keeps its functions, and so their ids, alive.
+            self._compiled[key] = made(phases, feed, samples, within, units), feed
         return self._compiled[key][0]  # type: ignore[no-any-return]
 
+    def _whole(
+        self,
+        phases: tuple[Phase, ...],
+        feed: Feed,
+        samples: tuple[program.Sample, ...],
+        within: tuple[program.Sample, ...],
+        units: int,
+    ) -> Callable[..., Any]:
+        """The program over all points."""
 
-def sweep(graph: nx.Graph, over: Mapping[str, Iterable[Any]], *, seed: int = 0, dt: float = 1e-3) -> Simulator:
+        def run(model: Model, state: State, rows: Any, alive: Any, held: Any) -> Any:
+            one = program.unit(self.network, phases, feed.holding(held), within, self.batch, alive)
+            state, out = program.chunk(self.network, one, samples, units)(model, state, rows)
+            return state, program.all_finite(state), out
+
+        return jax.jit(self._each_point(run, (0, None, None, None)))
+
+    def _sliced(
+        self,
+        phases: tuple[Phase, ...],
+        feed: Feed,
+        samples: tuple[program.Sample, ...],
+        within: tuple[program.Sample, ...],
+        units: int,
+    ) -> Callable[..., Any]:
+        """The program over slices of the points, on the workers of the cluster."""
+        asked = (phases, feed.bare(), samples, within, units)
+        run = Slices(self._client, _slice_program, self.graph, self.dt, self.batch, *asked)
+
+        def sliced(model: Model, state: State, rows: Any, alive: Any, held: Any) -> Any:
+            leaves = [np.asarray(leaf) for leaf in jax.tree.leaves((_plain(model), state))]
+            parts = [([leaf[cut] for leaf in leaves],) for cut in cuts(len(self.points or ()), self._slices)]
+            after, finite, out = joined(run(parts, shared=jax.tree.map(np.asarray, (rows, jax.tree.leaves(held)))))
+            return jax.tree.map(jnp.asarray, (jax.tree.unflatten(jax.tree.structure(state), after), finite, out))
+
+        return sliced
+
+
+def _slice_program(
+    graph: nx.Graph, dt: float, batch: int | None, phases: tuple[Phase, ...], feed: Feed, *asked: Any
+) -> Callable[..., Any]:
+    """What a worker does with some points of a sweep of this network."""
+    sim = Simulator(graph, dt=dt, points=[{}])
+    sim._match_batch(batch)
+    run = sim._program(phases, feed, *asked)
+    functions, given = (jax.tree.structure(tree) for tree in (feed.held, (_plain(sim.model), sim.state)))
+
+    def part(shared: tuple[Any, list[Any]], leaves: list[Any]) -> Any:
+        model, state = jax.tree.unflatten(given, leaves)
+        model = dataclasses.replace(model, layouts=sim._layouts, key=jax.random.wrap_key_data(model.key))
+        held = jax.tree.unflatten(functions, shared[1])
+        state, finite, out = run(model, state, shared[0], np.True_, held)
+        return jax.tree.leaves(state), finite, out
+
+    return part
+
+
+def _plain(model: Model) -> Model:
+    """Without the layouts, which follow from the network, and with the bits of the key."""
+    return dataclasses.replace(model, layouts={}, key=jax.random.key_data(model.key))
+
+
+def sweep(
+    graph: nx.Graph,
+    over: Mapping[str, Iterable[Any]],
+    *,
+    seed: int = 0,
+    dt: float = 1e-3,
+    client: Any = None,
+    slices: int = 8,
+) -> Simulator:
     """One copy of the network for every combination of the values in ``over``, all in one vectorised program.
 
     Keys are ``"seed"`` and parameters of neurons and rules (``"cortex.bias"``, ``"retina->cortex.eta"``; a wrapped
     rule's are ``"retina->cortex.rule.eta"``). The copies are ``sim.points``, in this order, the leading axis of
     everything in ``sim.params``, ``sim.state`` and recordings.
 
+    With a ``client`` (a ``distributed.Client``) the points are cut into so many ``slices``, which its workers run chunk
+    by chunk: the numbers depend on the slices, in their last bits, but not on how many workers there are, nor on their
+    dying. All else is as on one machine.
+
     >>> sim = sweep(net, {"seed": range(4), "retina->cortex.eta": [1e-3, 1e-2]})  # doctest: +SKIP
     """
     points = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
-    return Simulator(graph, seed=seed, dt=dt, points=points)
+    return Simulator(graph, seed=seed, dt=dt, points=points, client=client, slices=slices)

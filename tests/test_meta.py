@@ -20,7 +20,19 @@ import optax
 import pytest
 from click.testing import CliRunner
 
-from engrax import Phase, RecordingError, SimulationError, cli, learned, meta, networks as nets, rules
+from engrax import (
+    Phase,
+    Recording,
+    RecordingError,
+    SimulationError,
+    Simulator,
+    cli,
+    learned,
+    meta,
+    networks as nets,
+    rules,
+    sweep,
+)
 from engrax.meta.train import _keys, _members
 
 N = 6
@@ -309,28 +321,60 @@ def test_mistakes_are_named(make: Any, said: str) -> None:
     assert said in str(caught.value)
 
 
-def test_the_same_with_any_number_of_workers_even_if_one_dies() -> None:
-    """Bit for bit among clusters; on one machine all members are one program, which may round otherwise."""
+class Ours(rules.Rule):
+    """A rule of the user's."""
+
+    power: int = eqx.field(default=1, static=True)
+    eta: float = 1e-3
+
+    def update(self, w: Any, pre: Any, post: Any) -> Any:
+        return self.eta * post.x * (pre.x - w * post.x) ** self.power
+
+
+def swept(path: Path, client: Any = None, callbacks: Any = ()) -> Any:
+    """The recorded weights of the points of a sweep, with drive from arrays and from functions."""
+    over = {"in->out.eta": [1e-3, 1e-2], "seed": range(3)}
+    sim = sweep(one_cell(Ours()), over, client=client, slices=3)
+    with sim.record(path, {"in->out.w": 2}):
+        sim.run({"in": np.random.default_rng(0).normal(size=(8, 8, N))}, chunk=4, callbacks=callbacks)
+        sim.run({"in": Directed(jnp.eye(N)[0])}, 4)
+    with Recording(path) as recording:
+        return np.asarray(recording.values("in->out.w"))
+
+
+def test_the_same_with_any_number_of_workers_even_if_one_dies(tmp_path: Path) -> None:
+    """Bit for bit among clusters; on one machine all members or points are one program, which may round otherwise."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
-    problem, found = Bowl(), []
+    problem, found, points = Bowl(), [], []
     gradient, cma = meta.gradient(episodes=6), meta.cma_es(8)
     alone = meta.train(problem, cma, steps=4)
+    together = swept(tmp_path / "together.h5")
     for workers in (1, 2):
         with (
             distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
             distributed.Client(cluster) as client,
         ):
 
-            def kill(step: int, theta: Any, losses: Any, client: Any = client, workers: int = workers) -> None:
-                if workers == 2 and step == 1:
+            def kill(now: Any, *rest: Any, client: Any = client, workers: int = workers) -> None:
+                if workers == 2 and (now == 1 or getattr(now, "tick", 0) == 4):
                     pids = client.run(os.getpid)
                     os.kill(next(iter(pids.values())), signal.SIGKILL)
 
             found.append(meta.train(problem, cma, steps=4, client=client, callbacks=[kill]))
+            points.append(swept(tmp_path / f"{workers}.h5", client, [kill]))
             graded = meta.train(problem, gradient, steps=2, client=client)
+            own = meta.train(finding(Ours(eta=1e-2)), gradient, steps=1, client=client)
     assert np.array_equal(found[0].losses, found[1].losses)
     np.testing.assert_allclose(found[0].losses, alone.losses, rtol=1e-12)
+    assert points[0].shape == (6, 6, 1, N)
+    assert np.array_equal(points[0], points[1])
+    np.testing.assert_allclose(points[0], together, rtol=1e-12)
+    with pytest.raises(SimulationError, match="a client runs the points of a sweep"):
+        Simulator(one_cell(rules.Oja()), client=client)
     np.testing.assert_allclose(graded.losses, meta.train(problem, gradient, steps=2).losses, rtol=1e-12)
+    here = meta.train(finding(Ours(eta=1e-2)), gradient, steps=1)
+    np.testing.assert_allclose(own.losses, here.losses, rtol=1e-10)
+    np.testing.assert_allclose(own.theta["eta"], here.theta["eta"], rtol=1e-10)
 
 
 def test_a_network_travels_to_the_workers(problem: meta.Learning) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
+from ..cluster import Slices, cuts, joined
 from .genome import Coded, Subspace, Varied
 from .inner import Inner, Theta
 
@@ -117,28 +117,21 @@ def _shared(tree: Any) -> Any:
 
 
 class Cluster:
-    """The members (of a single one its episodes) in slices, each a program on one worker of a Dask cluster.
-
-    The inner problem is the result of a task, so that a worker that takes over from a dead one can have it made again.
-    """
+    """The members (of a single one its episodes) in slices, each a program on one worker of a Dask cluster."""
 
     def __init__(self, inner: Inner, window: int, gradient: bool, client: Any, slices: int) -> None:
-        import cloudpickle
-
-        self._client, self._slices = client, slices
-        given = cloudpickle.dumps((inner, window, gradient, jnp.zeros(()).dtype == "float64"))
-        self._given = client.submit(bytes, given)
+        self._run, self._slices = Slices(client, _by_name, inner, window, gradient), slices
 
     def begin(self, thetas: Theta, keys: Any) -> Any:
-        return _joined(self._each("begin", thetas, keys), self._axis(keys))
+        return joined(self._each("begin", thetas, keys), self._axis(keys))
 
     def advance(self, thetas: Theta, lives: Any) -> tuple[Any, Each, Theta | None]:
         axis = self._axis(lives)
         parts = self._each("advance", thetas, lives)
-        lives, losses = _joined([part[:2] for part in parts], axis)
+        lives, losses = joined([part[:2] for part in parts], axis)
         slopes = [part[2] for part in parts]
         if slopes[0] is None or axis == 0:
-            return lives, losses, None if slopes[0] is None else _joined(slopes, 0)
+            return lives, losses, None if slopes[0] is None else joined(slopes, 0)
         share = [part[1].shape[1] / losses.shape[1] for part in parts]
         mean = jax.tree.map(lambda *leaves: sum(s * leaf for s, leaf in zip(share, leaves, strict=True)), *slopes)
         return lives, losses, mean
@@ -150,13 +143,11 @@ class Cluster:
     def _each(self, what: str, thetas: Theta, others: Any) -> list[Any]:
         axis = self._axis(others)
         thetas, others = jax.tree.map(np.asarray, (thetas, others))
-        count = jax.tree.leaves(others)[0].shape[axis]
-        tasks = []
-        for cut in np.array_split(np.arange(count), min(self._slices, count)):
+        parts = []
+        for cut in cuts(jax.tree.leaves(others)[0].shape[axis], self._slices):
             ours = jax.tree.map(lambda leaf, cut=cut: leaf[cut], thetas) if axis == 0 else thetas
-            part = jax.tree.map(lambda leaf, cut=cut: np.take(leaf, cut, axis), others)
-            tasks.append(self._client.submit(_on_worker, self._given, what, ours, part, pure=False))
-        return self._client.gather(tasks)  # type: ignore[no-any-return]
+            parts.append((what, ours, jax.tree.map(lambda leaf, cut=cut: np.take(leaf, cut, axis), others)))
+        return self._run(parts)
 
 
 class Decoding:
@@ -197,19 +188,7 @@ class Choosing:
         return lives, losses, None
 
 
-def _on_worker(given: bytes, what: str, thetas: Theta, others: Any) -> Any:
-    return jax.tree.map(np.asarray, _loaded(given)[what](thetas, others))
-
-
-@functools.lru_cache(maxsize=8)
-def _loaded(given: bytes) -> dict[str, Any]:
-    """The programs of an inner problem, once in a process."""
-    import cloudpickle
-
-    inner, window, gradient, x64 = cloudpickle.loads(given)
-    jax.config.update("jax_enable_x64", x64)  # type: ignore[no-untyped-call]
-    return dict(zip(("begin", "advance"), _compiled(inner, window, gradient), strict=True))
-
-
-def _joined(parts: list[Any], axis: int) -> Any:
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *parts)
+def _by_name(inner: Inner, window: int, gradient: bool) -> Callable[..., Any]:
+    """The programs of an inner problem."""
+    programs = dict(zip(("begin", "advance"), _compiled(inner, window, gradient), strict=True))
+    return lambda what, thetas, others: programs[what](thetas, others)
