@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -397,7 +398,7 @@ class Simulator:
             levels = dict.fromkeys(levels, 1)
         samples = tuple(wanted[key].sample(level) for key, level in sorted(levels.items()))
         within = tuple(wanted[key].sample(1) for key in sorted(every_tick))
-        run = self._program(phases, feed, samples, within, units)
+        run = self._program(_Stretch(feed, samples, within, units))
         state, finite, out = run(self.model, self.state, rows, np.True_, feed.held)
         failed = np.flatnonzero(~np.atleast_1d(finite))
         bad = self._diagnose(phases, feed, units, rows, failed) if len(failed) else None
@@ -434,50 +435,30 @@ class Simulator:
         axes = dataclasses.replace(jax.tree.map(lambda _: 0, self.model), layouts=None)
         return jax.vmap(function, in_axes=(axes, *others))
 
-    def _program(
-        self,
-        phases: tuple[Phase, ...],
-        feed: Feed,
-        samples: tuple[program.Sample, ...],
-        within: tuple[program.Sample, ...],
-        units: int,
-    ) -> Callable[..., Any]:
-        given = tuple(str(dict(phase.signals)) for phase in phases)
-        key = (phases, given, feed.identity, samples, within, units, self.batch)
+    def _program(self, stretch: "_Stretch") -> Callable[..., Any]:
+        feed = stretch.feed
+        given = tuple(str(dict(phase.signals)) for phase in feed.trial)
+        key = (feed.trial, given, feed.identity, stretch.samples, stretch.within, stretch.units, self.batch)
         if key not in self._compiled:
             made = self._whole if self._client is None else self._sliced
-            # The feed keeps its functions, and so their ids, alive.
-            self._compiled[key] = made(phases, feed, samples, within, units), feed
+            self._compiled[key] = made(stretch), feed  # the feed keeps its functions, and so their ids, alive
         return self._compiled[key][0]  # type: ignore[no-any-return]
 
-    def _whole(
-        self,
-        phases: tuple[Phase, ...],
-        feed: Feed,
-        samples: tuple[program.Sample, ...],
-        within: tuple[program.Sample, ...],
-        units: int,
-    ) -> Callable[..., Any]:
+    def _whole(self, stretch: "_Stretch") -> Callable[..., Any]:
         """The program over all points."""
 
         def run(model: Model, state: State, rows: Any, alive: Any, held: Any) -> Any:
-            one = program.unit(self.network, phases, feed.holding(held), within, self.batch, alive)
-            state, out = program.chunk(self.network, one, samples, units)(model, state, rows)
+            inputs = stretch.feed.holding(held)
+            one = program.unit(self.network, stretch.feed.trial, inputs, stretch.within, self.batch, alive)
+            state, out = program.chunk(self.network, one, stretch.samples, stretch.units)(model, state, rows)
             return state, program.all_finite(state), out
 
         return jax.jit(self._each_point(run, (0, None, None, None)))
 
-    def _sliced(
-        self,
-        phases: tuple[Phase, ...],
-        feed: Feed,
-        samples: tuple[program.Sample, ...],
-        within: tuple[program.Sample, ...],
-        units: int,
-    ) -> Callable[..., Any]:
+    def _sliced(self, stretch: "_Stretch") -> Callable[..., Any]:
         """The program over slices of the points, on the workers of the cluster."""
-        asked = (phases, feed.bare(), samples, within, units)
-        run = Slices(self._client, _slice_program, self.graph, self.dt, self.batch, *asked)
+        sent = dataclasses.replace(stretch, feed=stretch.feed.bare())
+        run = Slices(self._client, _slice_program, self.graph, self.dt, self.batch, sent)
 
         def sliced(model: Model, state: State, rows: Any, alive: Any, held: Any) -> Any:
             leaves = [np.asarray(leaf) for leaf in jax.tree.leaves((_plain(model), state))]
@@ -488,14 +469,22 @@ class Simulator:
         return sliced
 
 
-def _slice_program(
-    graph: nx.Graph, dt: float, batch: int | None, phases: tuple[Phase, ...], feed: Feed, *asked: Any
-) -> Callable[..., Any]:
+@dataclass(frozen=True)
+class _Stretch:
+    """What a program is made for: so many units of a feed, what is sampled at the end of some of them, and within."""
+
+    feed: Feed
+    samples: tuple[program.Sample, ...]
+    within: tuple[program.Sample, ...]
+    units: int
+
+
+def _slice_program(graph: nx.Graph, dt: float, batch: int | None, stretch: _Stretch) -> Callable[..., Any]:
     """What a worker does with some points of a sweep of this network."""
     sim = Simulator(graph, dt=dt, points=[{}])
     sim._match_batch(batch)
-    run = sim._program(phases, feed, *asked)
-    functions, given = (jax.tree.structure(tree) for tree in (feed.held, (_plain(sim.model), sim.state)))
+    run = sim._program(stretch)
+    functions, given = (jax.tree.structure(tree) for tree in (stretch.feed.held, (_plain(sim.model), sim.state)))
 
     def part(shared: tuple[Any, list[Any]], leaves: list[Any]) -> Any:
         model, state = jax.tree.unflatten(given, leaves)

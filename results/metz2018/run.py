@@ -21,9 +21,10 @@ from engrax import meta, networks as nets, rules
 
 from ..choices import run_parts
 from ..classification import markdown, mean_and_error, pooled
+from . import released
 from .vae import variational
 
-PARTS = ("train", "others", "width", "order")
+PARTS = ("train", "others", "width", "order", "released")
 STRENGTHS = (0.03, 0.1, 0.3, 1.0)  # of the ridge, of which each baseline has its best
 OWN, LEARNED_AT = 1, 0.3  # and the learned rule always the paper's; this is where it was learned
 BATCH, TICKS = 32, 100
@@ -112,6 +113,9 @@ def run(
                                     for name, sources in others.items()},
                           "depth": {name: {"2": tried(sources, width, 2, baselines=())}
                                     for name, sources in others.items()}},
+        "released": lambda: {"released": released.learn(
+            seen, {"digits": [digits], **others}, seed=seed, steps=min(steps, 250), episodes=min(episodes, 4),
+            tests=tests, kept=out / "released.h5")},
         "order": lambda: {"order": {name: in_order(learning, found.theta, sources, width, tests)
                                     for name, sources in others.items()}},
     }  # fmt: skip
