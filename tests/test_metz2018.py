@@ -157,6 +157,21 @@ def test_images_are_shifted() -> None:
     assert set(corner.sum(1)) == {0.0, 1.0}
 
 
+def test_mixtures_of_gaussians() -> None:
+    """Within a class the covariance is that of the noise: .36 A A + .49 B B + 1, two directions each."""
+    x, y = meta.tasks.gaussian_mixture(0, 20, classes=3, rank=2, rows=20000)
+    assert x.shape == (60000, 20)
+    assert np.all(np.bincount(y) == 20000)
+    centres = np.stack([x[y == c].mean(0) for c in range(3)])
+    variances = np.linalg.eigvalsh(np.cov((x - centres[y]).T))
+    np.testing.assert_allclose(variances[:16], 1, atol=0.05)
+    assert np.all(variances[16:] > 3)
+    useful, idle = np.random.default_rng(0).normal(size=(2, 2, 20))
+    expected = np.linalg.eigvalsh(0.36 * useful.T @ useful + 0.49 * idle.T @ idle + np.eye(20))
+    np.testing.assert_allclose(variances[16:], expected[16:], rtol=0.05)
+    assert np.linalg.norm(centres - centres @ np.linalg.pinv(useful) @ useful, axis=1).max() < 0.5
+
+
 def test_the_two_classes_of_points() -> None:
     """Moons are on their circles but for the noise; the clouds have their means and deviations."""
     y = jnp.arange(2000) % 2

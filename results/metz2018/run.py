@@ -151,14 +151,8 @@ def spoken(dataset: nets.Dataset, ticks: int = 7) -> Labelled:
     return scaled(x[:, :ticks]), y
 
 
-def mixture(seed: int, *, n: int = 64, rank: int = 6, rows: int = 200) -> Labelled:
-    """Ten Gaussian clouds whose centres lie in few dimensions, with strong directions that say nothing, and noise."""
-    rng = np.random.default_rng(seed)
-    useful, idle = rng.normal(size=(2, rank, n))
-    y = np.repeat(np.arange(10), rows)
-    centres = 1.5 * rng.normal(size=(10, rank))
-    x = (centres[y] + 0.6 * rng.normal(size=(len(y), rank))) @ useful
-    x += 0.7 * rng.normal(size=(len(y), rank)) @ idle + rng.normal(size=(len(y), n))
+def mixture(seed: int) -> Labelled:
+    x, y = meta.tasks.gaussian_mixture(seed)
     return scaled(x), y
 
 

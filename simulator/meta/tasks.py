@@ -129,6 +129,25 @@ def shifts(side: int, most: int = 1) -> Augment:
     return augment
 
 
+def gaussian_mixture(
+    seed: int, n: int = 64, *, classes: int = 10, rank: int = 6, rows: int = 200
+) -> tuple[Float[np.ndarray, "samples n"], Int[np.ndarray, " samples"]]:
+    r"""Gaussian clouds, so many ``rows`` of each of the ``classes``, as a source for `FewShot`:
+
+    (1)  :math:`x = A (\mu_c + 0.6\,\xi) + 0.7\,B \eta + \nu`
+
+    The centres, normal with a deviation of 1.5, lie in few dimensions (``rank``); as many others, B, say nothing and
+    are strong. A, B and all noises are standard normal.
+    """
+    rng = np.random.default_rng(seed)
+    useful, idle = rng.normal(size=(2, rank, n))
+    y = np.repeat(np.arange(classes), rows)
+    centres = 1.5 * rng.normal(size=(classes, rank))
+    x = (centres[y] + 0.6 * rng.normal(size=(len(y), rank))) @ useful
+    x += 0.7 * rng.normal(size=(len(y), rank)) @ idle + rng.normal(size=(len(y), n))
+    return x, y
+
+
 def _by_class(x: Any, y: Any, classes: int, least: int) -> list[np.ndarray]:
     labels = np.unique(y)
     parts = [np.asarray(x, np.float32)[np.asarray(y) == label] for label in labels]
