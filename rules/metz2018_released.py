@@ -78,6 +78,8 @@ class Metz2018Released(NetworkRule):
         return ()
 
     def follow(self, past: Any, tick: Tick, last: bool) -> tuple[Any, Synaptic, Any]:
+        if not tick.copies:
+            raise NetworkError("Metz2018Released learns from a batch: drive the network with arrays (ticks, batch, n)")
         layers, forward, back, bias = _layers(tick)
         weights = [tick.w(name) for name in forward]
         x = [tick.neurons[name].x.T for name in layers]  # (n, batch), and (n, batch, channels) from here on

@@ -17,6 +17,12 @@ from engrax.errors import ExportError
 SIZES, BATCH = (5, 4, 3), 6
 
 
+class Standing(nets.BatchNormalised):
+    """Of one sample alone."""
+
+    standardised = ()
+
+
 def released(seed: int = 0, **options: Any) -> rules.Metz2018Released:
     """With no number that is 0."""
     rule = rules.Metz2018Released.make(SIZES[-1], cells=4, channels=2, seed=seed, **options)
@@ -257,6 +263,11 @@ def test_what_does_not_fit_is_named() -> None:
     sim = Simulator(layers(released()))
     with pytest.raises(nets.NetworkError, match=r"population 'layer1': BatchNormalised compares .* with other samples"):
         sim.run({"input": samples(3)})
+    plain = layers(released())
+    for name in ("layer1", "layer2"):
+        plain.nodes[name]["neuron"] = Standing()
+    with pytest.raises(nets.NetworkError, match="Metz2018Released learns from a batch"):
+        Simulator(plain).run({"input": samples(3)})
     with pytest.raises(ExportError, match="compares the samples of a batch, which Brian2 cannot express"):
         net = nx.MultiDiGraph()
         net.add_node("input", neuron=nets.Input(), size=5)
