@@ -23,6 +23,10 @@ class RuleError(ValueError):
     """A rule is not a function of one synapse that JAX can trace; the message names the rule and the remedy."""
 
 
+class NoWord(Exception):
+    """A trace has an operation that is not printed."""
+
+
 class _Spy(Fields):
     """Fields that has whatever it is asked for, and remembers the names."""
 

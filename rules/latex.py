@@ -12,7 +12,8 @@ from sympy.core.function import Application
 
 from ..networks.fields import parameters
 from .base import LocalRule
-from .equations import Part, RuleError, inline, trace
+from .equations import NoWord, Part, RuleError, inline, trace
+from .scalars import elements, scalars
 
 
 def expressions(rule: LocalRule, part: Part = "evaluate", digits: int | None = None) -> dict[str, sympy.Expr]:
@@ -21,20 +22,26 @@ def expressions(rule: LocalRule, part: Part = "evaluate", digits: int | None = N
     ``digits``: with the hyper-parameters' values in place of their symbols, as sums of terms rounded to so many digits.
     Raises `RuleError` naming the operation where sympy has no word for it.
     """
-    traced = trace(rule, part)
+    try:
+        traced = scalars(trace(rule, part), _SYMPY)
+    except NoWord as error:
+        raise RuleError(f"{type(rule).__name__} uses '{error}', for which there is no symbol in an equation") from None
     symbols = _symbols(traced.inputs)
     if digits is not None:
-        own = {f"rule.{name}": _number(value) for name, value in parameters(rule).items() if not np.ndim(value)}
-        symbols = [own.get(name, symbol) for name, symbol in zip(traced.inputs, symbols, strict=True)]
+        arrays = {name.rpartition(".")[0] for name in traced.inputs}  # and what else has names within
+        own: dict[str, Any] = {}
+        for name, value in parameters(rule).items():
+            if np.ndim(value) == 0 or f"rule.{name}" in arrays:
+                own |= elements(f"rule.{name}", value)
+        named = zip(traced.inputs, symbols, strict=True)
+        symbols = [_number(own[name]) if name in own else symbol for name, symbol in named]
 
     def apply(equation: Any, values: list[Any]) -> Any:
         name = equation.primitive.name
-        if name in ("convert_element_type", "copy", "stop_gradient", "broadcast_in_dim", "reshape", "squeeze"):
+        if name == "convert_element_type":
             return values[0]
         if name == "integer_pow":
             return values[0] ** equation.params["y"]
-        if name not in _SYMPY:
-            raise RuleError(f"{type(rule).__name__} uses {name!r}, for which there is no symbol in an equation")
         return _SYMPY[name](*values)
 
     results = inline(traced.jaxpr.jaxpr, symbols, apply, _number, tuple(traced.jaxpr.consts))
@@ -75,7 +82,7 @@ def _symbol(name: str) -> sympy.Symbol:
                "released": r"\mathrm{released}_{ij}"}  # fmt: skip
     if not group and field in special:
         return sympy.Symbol(special[field], real=True)
-    if field.isdigit():  # one of several numbers by the name of them all
+    if field.replace(",", "").isdigit():  # one of several numbers by the name of them all
         return sympy.Symbol(f"{_symbol(group.rpartition('.')[2])}_{{{field}}}", real=True)
     base = sympy.latex(sympy.Symbol(field))
     if "_" in field or (len(field) > 1 and base != "\\" + field):  # sympy would read apical as api in calligraphic
@@ -154,6 +161,8 @@ _SYMPY: dict[str, Callable[..., Any]] = {
     "mul": lambda a, b: a * b,
     "div": lambda a, b: a / b,
     "neg": lambda a: -a,
+    "copy": lambda a: a,
+    "stop_gradient": lambda a: a,
     "pow": lambda a, b: a**b,
     "square": lambda a: a**2,
     "sqrt": sympy.sqrt,

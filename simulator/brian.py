@@ -8,7 +8,7 @@ what the script says.
 import json
 import keyword
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,8 @@ from .networks.neurons import Stage
 from .networks.sources import Steady
 from .recordings.provenance import state_arrays
 from .rules.base import NetworkRule
-from .rules.equations import Traced, inline
+from .rules.equations import NoWord, Traced, inline
+from .rules.scalars import elements, scalars
 from .simulator import Simulator
 
 if TYPE_CHECKING:
@@ -39,8 +40,16 @@ RESERVED = (
     "t", "dt", "i", "j", "N", "e", "pi", "inf", "lastspike", "not_refractory", "t_in_timesteps", "network", "tick",
     "arrays", "np", "Path", "Network", "NeuronGroup", "Synapses", "TimedArray", "second", "clip", "exp",
     "start", "stop", "clock", "name", "names", "events", "equations", "namespace", "variables", "source", "target",
-    "int", "rand", "randn", "sign", "floor", "log", "sqrt", "abs", "and", "or", "not", "True", "False",
+    "elements", "int", "rand", "randn", "sign", "floor", "log", "sqrt", "abs", "and", "or", "not", "True", "False",
 )  # fmt: skip
+ELEMENTS = (
+    "",
+    "",
+    "def elements(name, array):",
+    '    """The numbers in an array as constants: name_0_0, name_0_1, ..."""',
+    '    return {"_".join(map(str, (name, *at))): float(number) for at, number in np.ndenumerate(array)}',
+    "",
+)
 ARRIVE, END = "groups", "end"  # the slots of Brian2's schedule for neurons and for rules
 
 
@@ -70,7 +79,7 @@ def to_brian2(
         import brian2 as _  # noqa: F401
     except ImportError as error:
         raise ExportError("to_brian2 needs Brian2: pip install 'engrax[brian2]'") from error
-    scope: dict[str, Any] = {"arrays": script.arrays}
+    scope: dict[str, Any] = {"arrays": script.arrays, "np": np}
     exec(compile("\n".join(script.lines), "<engrax.to_brian2>", "exec"), scope)  # our own text
     return scope["network"]
 
@@ -115,14 +124,16 @@ class _Names:
     def __len__(self) -> int:
         return len(self._names)
 
-    def __call__(self, thing: str, wanted: str | None = None) -> str:
+    def __call__(self, thing: str, wanted: str | None = None, ends: Collection[str] = ("",)) -> str:
+        """``ends``: what else is a name with one of these at its end."""
         if thing not in self._names:
             word = re.sub(r"_+", "_", re.sub(r"\W", "_", wanted or thing)).strip("_")
             word = word if word[:1].isalpha() else f"n{word}"
             taken, made, number = {*self._reserved, *self._names.values()}, word, 2
-            while made in taken or made.endswith(("_pre", "_post")):
+            while any(made + end in taken for end in ends) or made.endswith(("_pre", "_post")):
                 made, number = f"{word}{number}", number + 1
             self._names[thing] = made
+            self._reserved |= {made + end for end in ends}
         return self._names[thing]
 
 
@@ -166,6 +177,7 @@ class _Script:
         self.arrays: dict[str, np.ndarray] = {}
         self.names, self.labels = _Names(), _Names(())
         self._timed: list[str] = []
+        self._helpers: tuple[str, ...] = ()  # what the script defines
         self._extra: list[str] = []  # objects that carry signals
         self._arrivals: dict[str, list[_Arrival]] = {name: [] for name in self.circuit.populations}
         for name in (*self.circuit.populations, *self.circuit.projections):
@@ -190,6 +202,7 @@ class _Script:
         objects = [*(group.name for group in self.groups.values()), *map(self.names, own)]
         self.lines = [
             "from brian2 import Network, NeuronGroup, Synapses, TimedArray, second",
+            *self._helpers,
             "",
             f"tick = {sim.dt!r} * second",
             *self._timed,
@@ -263,13 +276,18 @@ class _Script:
         if neuron.lateral is not None or neuron.collective:
             who = type(neuron if neuron.lateral is None else neuron.lateral).__name__
             raise ExportError(f"{owner}: {who} looks at the whole population, which Brian2 cannot express")
-        traced = {stage: trace_stage(neuron, stage) for stage in group.orders}
+        traced = {stage: _scalars(trace_stage(neuron, stage), owner) for stage in group.orders}
         reads = frozenset().union(*(stage.reads for stage in traced.values()))
         known, numbers = {"dt": _literal(self.sim.dt)}, {"dt": self.sim.dt}
         for field_name in neuron.init():
             known[f"state.{field_name}"] = group.names(field_name)
             group.variables[group.names(field_name)] = self.state[f"{name}.{field_name}"]
         for parameter, value in parameters(neuron).items():
+            if np.ndim(value) > 1:
+                group.constants |= self._shared(
+                    f"neuron.{parameter}", value, reads, known, numbers, group.names, group.name
+                )
+                continue
             known[f"neuron.{parameter}"] = made = group.names(f"parameter {parameter}", parameter)
             if f"neuron.{parameter}" not in reads:
                 continue
@@ -345,6 +363,21 @@ class _Script:
                 text = _literal(np.ravel(value)[0]) if same else self._kept(f"{owner}_{name}", np.ravel(value))
                 lines.append(f"{owner}.{name} = {text}")
         return lines
+
+    def _shared(
+        self, name: str, value: Any, reads: Collection[str], known: dict[str, str], numbers: dict[str, float],
+        names: _Names, owner: str,
+    ) -> dict[str, str]:  # fmt: skip
+        """An array that is the same for all: its elements become known, its constants are returned."""
+        if not any(element.rpartition(".")[0] == name for element in reads):
+            return {}
+        own = elements(name, np.asarray(value, float))
+        ends = {element: re.sub(r"\W", "_", element.removeprefix(name)) for element in own}
+        made = names(name, name.partition(".")[2], ends.values())
+        known |= {element: made + end for element, end in ends.items()}
+        numbers |= own
+        self._helpers = ELEMENTS
+        return {made: f'**elements("{made}", {self._kept(f"{owner}_{made}", np.asarray(value, float))})'}
 
     # Projections
 
@@ -460,22 +493,27 @@ class _Script:
                 f"projection {projection.name!r} learns by {type(rule).__name__}, which sees the whole network, and "
                 "Brian2's synapses do not: take the rule away (rule=None) to export the network as it is"
             )
-        traced, post = sim.network.traced[projection.name], self.groups[projection.post]
+        post, whole = self.groups[projection.post], sim.network.traced[projection.name]
         owner = f"projection {projection.name!r} ({type(rule).__name__})"
         if rule.carried:
             raise ExportError(f"{owner} has fast weights on top of the slow ones, which are not exported")
-        if "efferent" in traced.update.reads:
+        if "efferent" in whole.update.reads:
             raise ExportError(f"{owner} sums over a pre neuron's synapses in turn, which Brian2 cannot express")
+        update, pool, constraint, constraint_pool = (
+            _scalars(part, owner) for part in (whole.update, whole.pool, whole.constraint, whole.constraint_pool)
+        )
         known, numbers = {"dt": _literal(sim.dt), "w": "w", "noise": names("noise"), "released": "1.0"}, {"dt": sim.dt}
         state: dict[str, np.ndarray | None] = {}
         for field_name in rule.init():
             known[f"syn.{field_name}"] = made = names(f"syn.{field_name}", field_name)
             state[made] = self._weights(projection.name, field_name)
-        inputs = {name for part in (traced.update, traced.pool, traced.constraint, traced.constraint_pool)
-                  for name in part.reads}  # fmt: skip
+        inputs = update.reads | pool.reads | constraint.reads | constraint_pool.reads
         constants: dict[str, str] = {}
         for parameter, value in parameters(rule).items():
-            if np.ndim(value):  # a synapse has its own
+            if np.ndim(value):  # of what a synapse has itself, nothing is read
+                constants |= self._shared(
+                    f"rule.{parameter}", value, inputs, known, numbers, names, self.names(projection.name)
+                )
                 continue
             numbers[f"rule.{parameter}"] = float(value)
             if np.isinf(value):
@@ -494,9 +532,9 @@ class _Script:
             elif group == "signals":
                 known[name] = self._signal(owner, field_name, post)
                 constants |= _arrays_in(known[name])
-        update: list[str] = []
+        start: list[str] = []
         if rule.noise is not None:
-            update.append(f"{known['noise']} = {'rand()' if rule.noise == 'uniform' else 'randn()'}")
+            start.append(f"{known['noise']} = {'rand()' if rule.noise == 'uniform' else 'randn()'}")
         steps, sums = [], []
 
         def summed(pool: Traced, order: int) -> str:
@@ -514,22 +552,22 @@ class _Script:
         def run(lines: list[str], order: int) -> None:
             steps.append(f'{{name}}.run_regularly({_block(lines)}, when="{END}", order={order}, dt=tick)')
 
-        if "afferent" in traced.update.reads:
-            known["afferent"] = summed(traced.pool, 5)
-        lines, outputs = _printed(traced.update, known, numbers, owner, names)
+        if "afferent" in update.reads:
+            known["afferent"] = summed(pool, 5)
+        lines, outputs = _printed(update, known, numbers, owner, names)
         changed = {known[name]: text for name, text in outputs.items() if name != "dw"}
         changed = {"w": f"w + {outputs['dw']}"} | changed
-        if not traced.constraint.reads:
-            run([*update, *lines, *_assigned(changed)], 10)
-        elif traced.constraint_pool.outputs:
-            run([*update, *lines, *_assigned(changed)], 10)
-            known["afferent"] = summed(traced.constraint_pool, 20)
-            lines, outputs = _printed(traced.constraint, known, numbers, owner, names)
+        if not constraint.reads:
+            run([*start, *lines, *_assigned(changed)], 10)
+        elif constraint_pool.outputs:
+            run([*start, *lines, *_assigned(changed)], 10)
+            known["afferent"] = summed(constraint_pool, 20)
+            lines, outputs = _printed(constraint, known, numbers, owner, names)
             run([*lines, *_assigned({"w": outputs["w"]})], 21)
         else:
             new = names("changed")
-            more, outputs = _printed(traced.constraint, {**known, "w": new}, numbers, owner, names)
-            moved = [*update, *lines, f"{new} = {changed.pop('w')}"]
+            more, outputs = _printed(constraint, {**known, "w": new}, numbers, owner, names)
+            moved = [*start, *lines, f"{new} = {changed.pop('w')}"]
             run([*moved, *more, *_assigned({**changed, "w": outputs["w"]})], 10)
         return steps, sums, constants, state
 
@@ -561,24 +599,38 @@ _WORDS = {
     "logistic": "(1.0 / (1.0 + exp(-{})))", "max": "clip({}, {}, inf)", "min": "clip({}, -inf, {})",
     "clamp": "clip({1}, {0}, {2})", "gt": "({} > {})", "lt": "({} < {})", "ge": "({} >= {})", "le": "({} <= {})",
     "eq": "({} == {})", "ne": "({} != {})", "and": "({} and {})", "or": "({} or {})", "not": "(not {})",
-    "copy": "{}", "stop_gradient": "{}", "broadcast_in_dim": "{}", "reshape": "{}", "squeeze": "{}",
-    "select_n": "(int({0}) * {2} + int(not {0}) * {1})",
+    "copy": "{}", "stop_gradient": "{}",
+    "select_n": "({0} * {2} + (1 - {0}) * {1})",
 }  # fmt: skip
+# Brian2's time is exponential in the number of a statement's variables that are true or false (so that ours are 1 or 0)
+# and in the depth of functions of functions.
+TRUTH, DEEPEST = "({} == 1)", 4
+_PRODUCTS = {"mul", "div"}
+_SUMS = {"add", "add_any", "sub"}
 
 
 @dataclass(frozen=True)
 class _Value:
-    """An expression, and its number where that does not change."""
+    """An expression, the primitive that made it, and its number where that does not change."""
 
     text: str
+    made: str = ""
     number: Any = None
     place: int | None = None  # among the results of equations
+    depth: int = 0  # of functions of functions
+
+
+def _scalars(traced: Traced, owner: str) -> Traced:
+    try:
+        return scalars(traced, _WORDS)
+    except NoWord as error:
+        raise ExportError(f"{owner} uses '{error}', which Brian2 cannot express") from None
 
 
 def _printed(
     traced: Traced, known: Mapping[str, str], numbers: Mapping[str, float], owner: str, names: _Names
 ) -> tuple[list[str], dict[str, str]]:
-    """The statements that compute what is used more than once, and the expressions of the outputs.
+    """The statements that compute what is used more than once or nested deeply, and the expressions of the outputs.
 
     ``known`` has the inputs' expressions, ``numbers`` those of them that do not change: what they decide is decided.
     """
@@ -586,18 +638,23 @@ def _printed(
     lines: list[tuple[str, str]] = []
 
     def word(equation: Any, values: list[_Value]) -> str:
-        name, texts = equation.primitive.name, [value.text for value in values]
+        name = equation.primitive.name
+        texts = [_operand(name, k, value) for k, value in enumerate(values)]
         if name == "convert_element_type":
-            return f"int({texts[0]})" if equation.invars[0].aval.dtype.kind == "b" else texts[0]
+            return _as_number(texts[0]) if equation.invars[0].aval.dtype.kind == "b" else texts[0]
         if name == "integer_pow":
             return f"({texts[0]} ** {equation.params['y']})"
         if name == "select_n" and values[0].number is not None:
             return texts[1 + int(values[0].number)]
         if name == "select_n" and texts[1:] == ["0.0", "1.0"]:
-            return f"int({texts[0]})"
-        if name in _WORDS and not (name == "select_n" and len(values) > 3):
-            return _WORDS[name].format(*texts)
-        raise ExportError(f"{owner} uses {name!r}, which Brian2 cannot express")
+            return _as_number(texts[0])
+        if name == "select_n" and texts[1:] == ["1.0", "0.0"]:
+            return f"(1 - {_as_number(texts[0])})"
+        if name == "select_n" and len(values) > 3:
+            raise ExportError(f"{owner} uses {name!r}, which Brian2 cannot express")
+        if name == "select_n":
+            texts[0] = _as_number(texts[0])
+        return _WORDS[name].format(*texts)
 
     def number(equation: Any, values: list[_Value]) -> Any:
         if any(value.number is None for value in values):
@@ -609,23 +666,22 @@ def _printed(
             if value.place is not None:
                 uses[value.place] += 2 if equation.primitive.name in ("select_n", "square") else 1
         uses.append(0)
-        return _Value(word(equation, values), number(equation, values), len(uses) - 1)
+        return _Value("", place=len(uses) - 1)
 
     def write(equation: Any, values: list[_Value]) -> _Value:
         text, place = word(equation, values), next(places)
-        if uses[place] > 1 and not re.fullmatch(r"[\w.]+", text):
-            made = names(f"temporary {len(names)}", "k")
-            lines.append((made, _bare(text)))
-            text = made
-        return _Value(text, number(equation, values), place)
+        depth = max(value.depth for value in values) + bool(re.search(r"\w\(", _WORDS.get(equation.primitive.name, "")))
+        if (uses[place] > 1 or depth > DEEPEST) and not re.fullmatch(r"[\w.]+", text):
+            made, truth = names(f"temporary {len(names)}", "k"), equation.outvars[0].aval.dtype.kind == "b"
+            lines.append((made, _as_number(text) if truth else _bare(text)))
+            text, depth = TRUTH.format(made) if truth else made, 0
+        return _Value(text, equation.primitive.name, number(equation, values), place, depth)
 
     def literal(value: Any) -> _Value:
-        if np.size(value) > 1:
-            raise ExportError(f"{owner} computes with an array, which Brian2 cannot express")
-        return _Value(_literal(value), np.asarray(value))
+        return _Value(_literal(value), number=np.asarray(value))
 
     # What is not known is not read.
-    inputs = [_Value(known.get(name, "0.0"), numbers.get(name)) for name in traced.inputs]
+    inputs = [_Value(known.get(name, "0.0"), number=numbers.get(name)) for name in traced.inputs]
     results: list[_Value] = []
     for apply in (count, write):
         places = iter(range(len(uses)))
@@ -656,6 +712,23 @@ def _assigned(values: Mapping[str, str]) -> list[str]:
     return lines + kept
 
 
+def _operand(name: str, place: int, value: _Value) -> str:
+    """The text of an operand of a primitive, without parentheses that change nothing."""
+    if name in _SUMS:
+        loose = value.made in _PRODUCTS or (place == 0 and value.made in _SUMS)
+    elif name in _PRODUCTS:
+        loose = place == 0 and value.made in _PRODUCTS
+    else:
+        loose = _WORDS.get(name, "")[:1].isalpha()  # what a function is of
+    return _bare(value.text) if loose else value.text
+
+
+def _as_number(text: str) -> str:
+    """1 where it is true, else 0."""
+    known = re.fullmatch(re.escape(TRUTH).replace(r"\{\}", r"(\w+)"), text)
+    return known[1] if known else f"int({_bare(text)})"
+
+
 def _words(text: str) -> set[str]:
     return set(re.findall(r"[A-Za-z]\w*", text))
 
@@ -684,7 +757,9 @@ def _literal(value: Any) -> str:
 
 
 def _table(constants: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f'"{name}": {text}' for name, text in constants.items()) + "}"
+    """Text that begins with ``**`` is a table itself."""
+    entries = (text if text.startswith("**") else f'"{name}": {text}' for name, text in constants.items())
+    return "{" + ", ".join(entries) + "}"
 
 
 def _arrays_in(text: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .kernels import compiled
 from .networks.fields import Fields
-from .rules.equations import Traced, inline
+from .rules.equations import NoWord, Traced, inline
 
 _WORDS = {
     "add": "{} + {}", "add_any": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "div": "{} / {}", "neg": "-{}",
@@ -32,10 +32,6 @@ _EVENT_WORDS = _WORDS | {
 }  # fmt: skip
 MISSING = "no word for "
 PART = 64  # elements that are looked at together for one that is not 0
-
-
-class NoWord(Exception):
-    """A trace has an operation that is not printed."""
 
 
 @dataclass

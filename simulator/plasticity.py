@@ -15,7 +15,7 @@ from .events import event_driven, held_by
 from .layout import Block, Blocks, EventLayout, Layout, PerNeuron
 from .networks.fields import Fields, parameters, spread
 from .rules.base import LocalRule
-from .rules.equations import RuleError, Traced, trace
+from .rules.equations import NoWord, RuleError, Traced, trace
 from .rules.wrappers import around, core
 from .separation import separate
 
@@ -241,7 +241,7 @@ def _looped(one: "_OneSample", wiring: Fields, pre: Fields, post: Fields, signal
 
     try:
         w, *states = loops.learning(one.traced.update, one.traced.constraint, given, by, one.dt, plain)
-    except loops.NoWord:
+    except NoWord:
         return None
     return w, Fields(dict(zip(own, states, strict=True)))
 
