@@ -195,6 +195,10 @@ def test_the_full_run() -> None:
         assert wider["behind"] > 3 * wider["behind_error"], way
     for right in found["order"].values():
         assert right["in order"] == pytest.approx(right["permuted"], abs=0.01)
+    for name in ("digits", "new mixtures", "MNIST"):
+        for way in ("as drawn", "random"):
+            held = found["released"]["right"][name][way]["behind"]
+            assert held["mean"] > 3 * held["error"], (name, way)
     shipped = learned.metz2018["neuron"]
     assert found["numbers"] == sum(np.size(getattr(shipped, name)) for name in ("inner", "outer", "linear"))
 
