@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .kernels import compiled
-from .loops import indented, where_not_0
+from .loops import at_places, indented, places
 
 WIDTH = 32  # bits of a word
 
@@ -17,14 +17,14 @@ WIDTH = 32  # bits of a word
 def packed(values: Any) -> Any:
     """Which of (..., n) are not 0: bit i % 32 of word i // 32 of (..., ceil(n / 32))."""
 
-    def plain(x: Any) -> Any:
+    def plain(found: Any, x: Any) -> Any:
         padded = jnp.pad(x != 0, (0, -x.shape[0] % WIDTH)).astype(jnp.uint32).reshape(-1, WIDTH)
         return ((padded << jnp.arange(WIDTH, dtype=jnp.uint32)).sum(-1, dtype=jnp.uint32),)
 
     place, bit = f"i // np.uint64({WIDTH})", f"np.uint32(1) << np.uint32(i % np.uint64({WIDTH}))"
-    loop = where_not_0("x", "i", values.dtype, [f"words[{place}] |= {bit}"])
-    source = "\n".join(["def rows(x, words):", *indented(["words[:] = np.uint32(0)", *loop])])
-    function = jnp.vectorize(lambda x: compiled(plain, source, (None,))(x)[0], signature="(n)->(k)")
+    loop = at_places("found", "i", [f"words[{place}] |= {bit}"])
+    source = "\n".join(["def rows(found, words):", *indented(["words[:] = np.uint32(0)", *loop])])
+    function = jnp.vectorize(lambda x: compiled(plain, source, (None,), 1)(places(x), x)[0], signature="(n)->(k)")
     return function(values)
 
 

@@ -10,12 +10,16 @@ import ctypes
 import functools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 # Synapses of a projection, from which on the seconds that Numba takes to compile are soon regained: where all of them
 # are looked at in every tick, and where few are.
@@ -51,38 +55,78 @@ def compiled(
     ``mapped``: for every axis over which ``plain`` is ``rows`` mapped, the outermost first, the arguments that have it.
     """
 
-    @jax.custom_jvp
     def function(*arrays: Any) -> Any:
-        return fast(*arrays)
-
-    @function.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
-        return jax.jvp(plain, primals, tangents)
-
-    @jax.custom_batching.custom_vmap
-    def fast(*arrays: Any) -> Any:
-        results = jax.eval_shape(plain, *arrays)
-        made = [result for result, argument in zip(results, over, strict=True) if argument is None]
-        given = len(arrays) - rest
-        kinds = tuple((a.dtype.name, a.ndim) for a in (*arrays[:given], *made))
-        slots = tuple(place for place, argument in enumerate(over) if argument is None)
-        name = _handler(source, kinds, slots, tuple((*has[:given], *(True for _ in made)) for has in mapped))
-        aliases = {argument: place for place, argument in enumerate(over) if argument is not None}
-        call: Any = jax.ffi.ffi_call(name, results, input_output_aliases=aliases)
-        return jax.lax.platform_dependent(*arrays, cpu=lambda *arrays: call(*arrays[:given]), default=plain)
-
-    @fast.def_vmap
-    def _(size: int, batched: Any, *arrays: Any) -> Any:
-        has = tuple(bool(b) or k in over for k, b in enumerate(batched))  # what changes, every copy has for itself
-        arrays = tuple(
-            array if old or not new else jax.numpy.broadcast_to(array, (size, *array.shape))
-            for array, old, new in zip(arrays, batched, has, strict=True)
-        )
-        several = jax.vmap(plain, tuple(0 if h else None for h in has), axis_size=size)
-        out = compiled(several, source, over, rest, (has, *mapped))(*arrays)
-        return out, jax.tree.map(lambda _: True, out)
+        results = tuple(jax.eval_shape(plain, *arrays))
+        return kernel.bind(*arrays, plain=plain, source=source, over=over, rest=rest, mapped=mapped, results=results)
 
     return function
+
+
+kernel: Any = Primitive("kernel")  # its parameters: see `compiled`; ``results``: their shapes
+kernel.multiple_results = True
+
+
+kernel.def_abstract_eval(lambda *_, results, **__: [jax.core.ShapedArray(r.shape, r.dtype) for r in results])
+kernel.def_impl(lambda *arrays, **given: jax.jit(lambda *arrays: kernel.bind(*arrays, **given))(*arrays))
+
+
+def _called(*arrays: Any, source: str, over: Any, rest: int, mapped: Any, results: tuple[Any, ...], **_: Any) -> Any:
+    """On a CPU."""
+    given = arrays[: len(arrays) - rest]
+    handler = _handler(*compilation(given, source, over, results, mapped))
+    aliases = {argument: place for place, argument in enumerate(over) if argument is not None}
+    return jax.ffi.ffi_call(_registered(handler), results, input_output_aliases=aliases)(*given)
+
+
+def compilation(given: Sequence[Any], source: str, over: Any, results: Sequence[Any], mapped: Any) -> tuple[Any, ...]:
+    """What `_handler` must be told."""
+    slots = tuple(place for place, argument in enumerate(over) if argument is None)
+    kinds = tuple((a.dtype.name, len(a.shape)) for a in (*given, *(results[slot] for slot in slots)))
+    return source, kinds, slots, tuple((*has[: len(given)], *(True for _ in slots)) for has in mapped)
+
+
+mlir.register_lowering(kernel, mlir.lower_fun(lambda *arrays, plain, **_: plain(*arrays), multiple_results=True))
+mlir.register_lowering(kernel, mlir.lower_fun(_called, multiple_results=True), platform="cpu")
+
+
+def derived(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """What a rule of `jax.interpreters.ad` must return for a primitive that computes what ``function`` does."""
+    moved = [place for place, tangent in enumerate(tangents) if type(tangent) is not ad.Zero]
+
+    def of_moved(*some: Any) -> Any:
+        given = dict(zip(moved, some, strict=True))
+        return tuple(function(*(given.get(place, primal) for place, primal in enumerate(primals))))
+
+    return jax.jvp(of_moved, [primals[place] for place in moved], [tangents[place] for place in moved])
+
+
+ad.primitive_jvps[kernel] = lambda primals, tangents, plain, **_: derived(plain, primals, tangents)
+
+
+def _mapped(
+    arrays: Sequence[Any],
+    axes: Sequence[int | None],
+    *,
+    plain: Any,
+    source: str,
+    over: Any,
+    rest: int,
+    mapped: Any,
+    **_: Any,
+) -> Any:
+    size = next(array.shape[axis] for array, axis in zip(arrays, axes, strict=True) if axis is not None)
+    has = tuple(axis is not None or k in over for k, axis in enumerate(axes))  # what changes, every copy has for itself
+    arrays = [array if axis is None else jnp.moveaxis(array, axis, 0) for array, axis in zip(arrays, axes, strict=True)]
+    arrays = [
+        jnp.broadcast_to(array, (size, *array.shape)) if own and axis is None else array
+        for array, axis, own in zip(arrays, axes, has, strict=True)
+    ]
+    several = jax.vmap(plain, tuple(0 if h else None for h in has), axis_size=size)
+    out = compiled(several, source, over, rest, (has, *mapped))(*arrays)
+    return out, [0] * len(out)
+
+
+batching.primitive_batchers[kernel] = _mapped
 
 
 @functools.cache
@@ -99,9 +143,9 @@ def _version() -> tuple[int, ...] | None:
 @functools.cache
 def _handler(
     source: str, kinds: tuple[tuple[str, int], ...], made: tuple[int, ...], mapped: tuple[tuple[bool, ...], ...] = ()
-) -> str:
-    """Compile ``source`` for arrays of these types and dimensions, the last of which are not given but made and are the
-    results at these places; mapped over leading axes as `compiled` has it. The name by which XLA knows it."""
+) -> Any:
+    """``source`` compiled for arrays of these types and dimensions, the last of which are not given but made and are
+    the results at these places; mapped over leading axes as `compiled` has it. A function of a call frame."""
     import numba
     from numba import types
     from numba.core.compiler import CompilerBase, DefaultPassBuilder
@@ -140,13 +184,75 @@ def _handler(
     lines += ["    " * len(mapped) + f"rows({', '.join(arrays)})", "return np.uint64(0)"]
     scope["answered"] = _answered(_version() or (0, 0))
     exec("\n    ".join(["def handler(frame):", *lines]), scope)
-    handler = numba.cfunc(types.uint64(types.uint64))(scope["handler"])
+    return numba.cfunc(types.uint64(types.uint64))(scope["handler"])
+
+
+@functools.cache
+def _registered(handler: Any) -> str:
+    """The name by which XLA knows a function of a call frame."""
     capsule = ctypes.pythonapi.PyCapsule_New
     capsule.restype, capsule.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
     name = f"engrax_{len(_kept)}"
     jax.ffi.register_ffi_target(name, capsule(handler.address, None, None), platform="cpu")
     _kept.append(handler)
     return name
+
+
+@dataclass(frozen=True)
+class Step:
+    """A kernel in a sequence of them: what `_handler` compiles, and where in the sequence's own call frame lies what it
+    is given and all its results: (9, n) is argument n, (14, n) result n."""
+
+    kernel: tuple[Any, ...]
+    given: tuple[tuple[int, int], ...]
+    made: tuple[tuple[int, int], ...]
+
+
+def sequence(
+    steps: tuple[Step, ...], results: tuple[Any, ...], aliases: Mapping[int, int], arrays: Sequence[Any]
+) -> Any:
+    """One call of kernels, one after another. ``aliases``: results by the arguments that become them."""
+    name = _registered(_sequence(steps))
+    return jax.ffi.ffi_call(name, results, input_output_aliases=dict(aliases))(*arrays)
+
+
+@functools.cache
+def _sequence(steps: tuple[Step, ...]) -> Any:
+    """A function of a call frame that calls others, each with some of its arrays."""
+    import numba
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
+
+    word = ir.IntType(64)
+    handlers = [_handler(*step.kernel) for step in steps]
+
+    @intrinsic
+    def call(_: Any, frame: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            def stored(words: Sequence[Any]) -> Any:
+                array = builder.alloca(word, max(len(words), 1))
+                for place, value in enumerate(words):
+                    builder.store(value, builder.gep(array, [word(place)]))
+                return builder.ptrtoint(array, word)
+
+            slots = dict.fromkeys(slot for step in steps for slot in (*step.given, *step.made))
+            lists = {first: _word(builder, values[0], first) for first in (9, 14)}
+            buffers = {slot: _word(builder, lists[slot[0]], slot[1]) for slot in slots}
+            kind = ir.FunctionType(word, [word]).as_pointer()
+            for step, handler in zip(steps, handlers, strict=True):
+                inner: list[Any] = [word(0)] * 15
+                inner[9] = stored([buffers[slot] for slot in step.given])
+                inner[14] = stored([buffers[slot] for slot in step.made])
+                builder.call(builder.inttoptr(word(handler.address), kind), [stored(inner)])
+            return context.get_dummy_value()
+
+        return types.void(types.uint64), build
+
+    scope = {"answered": _answered(_version() or (0, 0)), "call": call, "np": np}
+    lines = ["if not answered(frame):", "    call(frame)", "return np.uint64(0)"]
+    exec("\n    ".join(["def handler(frame):", *lines]), scope)
+    return numba.cfunc(types.uint64(types.uint64))(scope["handler"])
 
 
 # In words of 8 bytes, a call frame: 1 extension, 9 arguments, 14 results; a buffer: 3 data, 5 dimensions. An extension

@@ -82,13 +82,86 @@ def sum_of_events(w: Any, wiring: Fields, x: Any) -> Any:
     """What arrives at every target: the sum of ``w * x`` over its synapses, in time that follows the ``x`` that are not
     0. (synapses, 1), the wiring of an `EventLayout`, (pre,) -> (post,)."""
 
-    def plain(w: Any, starts: Any, targets: Any, begins: Any, index: Any, x: Any) -> Any:
+    def plain(w: Any, starts: Any, targets: Any, x: Any, found: Any, begins: Any, index: Any) -> Any:
         return (jax.ops.segment_sum(w[:, 0] * x[index[:, 0]], targets, begins.shape[0] - 1),)
 
     inner = ["for k in range(starts[p], starts[p + 1]):", "    out[np.uint64(targets[k])] += w[k, 0] * x[p]"]
-    body = [f"out[:] = {w.dtype}(0)", *where_not_0("x", "p", w.dtype, inner)]
-    source = "\n".join(["def rows(w, starts, targets, begins, index, x, out):", *indented(body)])
-    return compiled(plain, source, (None,))(w, wiring.starts, wiring.targets, wiring.begins, wiring.index, x)[0]
+    body = [f"out[:] = {w.dtype}(0)", *at_places("found", "p", inner)]
+    source = "\n".join(["def rows(w, starts, targets, x, found, out):", *indented(body)])
+    arrays = (w, wiring.starts, wiring.targets, x, places(x), wiring.begins, wiring.index)
+    return compiled(plain, source, (None,), 2)(*arrays)[0]
+
+
+def places(x: Any) -> Any:
+    """Where an array is not 0: (n,) -> (1 + n,), how many there are and then the first of them (the others: any)."""
+
+    def plain(x: Any) -> Any:
+        found = jnp.flatnonzero(x, size=x.shape[0], fill_value=0)
+        return (jnp.concatenate([jnp.count_nonzero(x)[None], found]).astype(jnp.int32),)
+
+    source = f"""
+def rows(x, found):
+    n, part, count = np.uint64(x.shape[0]), np.uint64({PART}), 0
+    for first in range(np.uint64(0), n, part):
+        last, some = n, {x.dtype}(1)
+        if first + part <= n:
+            last, some = first + part, {x.dtype}(0)
+            for i in range(first, first + np.uint64({PART})):  # a length that is known is vectorised best
+                some += abs(x[i])
+        if some != 0:
+            for i in range(first, last):
+                if x[i] != 0:
+                    count += 1
+                    found[count] = i
+    found[0] = count
+"""
+    return compiled(plain, source, (None,))(x)[0]
+
+
+def added(total: Any, values: Any, gain: float) -> Any:
+    """The sum of ``total`` (None: 0) and of ``gain`` times ``values``, all (n,)."""
+    if total is None:
+        if gain == 1:
+            return values
+        total = jnp.zeros_like(values)
+
+    def plain(total: Any, values: Any, gain: Any) -> Any:
+        return (total + gain * values,)
+
+    source = """
+def rows(total, values, gain):
+    for i in range(total.shape[0]):
+        total[i] += gain[0] * values[i]
+"""
+    return compiled(plain, source, (0,))(total, values, jnp.asarray(gain, values.dtype))[0]
+
+
+def kept(past: Any, values: Any, slot: Any) -> Any:
+    """Past values, (length, n), with (n,) new ones in a slot."""
+
+    def plain(past: Any, values: Any, slot: Any) -> Any:
+        return (jax.lax.dynamic_update_index_in_dim(past, values, slot, 0),)
+
+    source = """
+def rows(past, values, slot):
+    for i in range(values.shape[0]):
+        past[np.uint64(slot[0]), i] = values[i]
+"""
+    return compiled(plain, source, (0,))(past, values, slot)[0]
+
+
+def recalled(past: Any, slot: Any) -> Any:
+    """The past values in a slot."""
+
+    def plain(past: Any, slot: Any) -> Any:
+        return (jax.lax.dynamic_index_in_dim(past, slot, 0, keepdims=False),)
+
+    source = """
+def rows(past, slot, values):
+    for i in range(values.shape[0]):
+        values[i] = past[np.uint64(slot[0]), i]
+"""
+    return compiled(plain, source, (None,))(past, slot)[0]
 
 
 def neurons(
@@ -139,6 +212,10 @@ def learning(
         if by_events
         else {"synapse": "[i, j]", "pre": "[p]", "post": "[i]"}
     )
+    if by_events:
+        some = {"sending": "pre.x", "firing": "post.x"}
+        given = {**given, **{name: places(given[x]) for name, x in some.items() if x in given}}
+        by = {**by, **dict.fromkeys(some, "wiring")}
     loop = _Loop.over(given, by, at, dt)
     synapse = loop.learned(update, constraint, _EVENT_WORDS if by_events else _WORDS)
     states = [name for name, of in by.items() if of == "synapse" or (by_events and name.startswith("syn."))]
@@ -164,13 +241,13 @@ def _at_events(loop: "_Loop", update: Traced, synapse: list[str]) -> list[str]:
     if sends:
         inner = [f"q = np.uint64({targets}[k])", *loop.loads("post"), *synapse]
         inner = [*loop.loads("pre"), f"for k in range({starts}[p], {starts}[p + 1]):", *indented(inner)]
-        body += where_not_0(sends, "p", loop.numbers.dtype, inner)
+        body += at_places(loop.arrays["sending"], "p", inner)
     if fires:
         inner = [*loop.loads("pre"), *synapse]
         inner = [f"if {sends}[p] == 0:", *indented(inner)] if sends else inner
         inner = [f"k = np.uint64({afferents}[m])", f"p = np.uint64({index}[k, 0])", *inner]
         inner = [*loop.loads("post"), f"for m in range({begins}[q], {begins}[q + 1]):", *indented(inner)]
-        body += where_not_0(fires, "q", loop.numbers.dtype, inner)
+        body += at_places(loop.arrays["firing"], "q", inner)
     for side, i, pointers in (("pre", "p", starts), ("post", "q", begins)):
         held = [name for name, of in loop.by.items() if of == side and name.startswith("syn.")]
         if held:
@@ -333,20 +410,12 @@ class _Code:
         return dict(zip(traced.outputs, map(numbers.text, results), strict=True))
 
 
-def where_not_0(array: str, i: str, dtype: Any, inner: list[str]) -> list[str]:
-    """A loop over the elements of an array that are not 0; it passes many that are at once."""
+def at_places(found: str, i: str, inner: list[str]) -> list[str]:
+    """A loop over the elements of an array that `places` found."""
     return [
-        f"n, part = np.uint64({array}.shape[0]), np.uint64({PART})",
-        "for first in range(np.uint64(0), n, part):",
-        f"    last, some = n, {dtype}(1)",
-        "    if first + part <= n:",
-        f"        last, some = first + part, {dtype}(0)",
-        f"        for {i} in range(first, first + np.uint64({PART})):",  # a length that is known is vectorised best
-        f"            some += abs({array}[{i}])",
-        "    if some != 0:",
-        f"        for {i} in range(first, last):",
-        f"            if {array}[{i}] != 0:",
-        *indented(indented(indented(indented(inner)))),
+        f"for s in range(1, {found}[0] + 1):",
+        f"    {i} = np.uint64({found}[s])",
+        *indented(inner),
     ]
 
 

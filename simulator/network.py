@@ -162,7 +162,7 @@ class Network:
         history = {
             name: Fields(
                 {
-                    key: jax.lax.dynamic_update_index_in_dim(past, neurons[name][key], state.tick % past.shape[0], 0)
+                    key: self._kept(past, neurons[name][key], state.tick % past.shape[0])
                     for key, past in state.history[name].items()
                 }
             )
@@ -238,18 +238,27 @@ class Network:
         ports = dict.fromkeys(here, zero)
         loads = {port: jnp.zeros(zero.shape[-1:], zero.dtype) for port in neuron.loads if port in ports}
         silent = set(here)
+        by_loops = name in self.stepped and zero.ndim == 1
+
+        def arrive(port: str, value: Any, gain: float = 1) -> None:
+            total = None if port in silent else ports[port]
+            silent.discard(port)
+            if by_loops:
+                ports[port] = loops.added(total, value, gain)
+            else:
+                value = value if gain == 1 else gain * value
+                ports[port] = value if total is None else total + value
+
         for (target, port), value in drive.items():
             if target == name and port in ports:
-                ports[port] = ports[port] + value
-                silent.discard(port)
+                arrive(port, jnp.broadcast_to(jnp.asarray(value, zero.dtype), zero.shape))
         for projection in self.into[name]:
             absent = projection.phases is not None and phase is not None and phase.name not in projection.phases
             if absent or projection.port not in ports:
                 continue
             x = self.seen(projection, projection.field, state, neurons)
             w = self.carried(projection, state)
-            ports[projection.port] = ports[projection.port] + self._arriving(projection, model, state, w, x)
-            silent.discard(projection.port)
+            arrive(projection.port, self._arriving(projection, model, state, w, x), projection.gain)
             if projection.port in loads:
                 loads[projection.port] = loads[projection.port] + model.layouts[projection.name].load(w)
         ports |= {port: _standardised(ports[port], name, neuron) for port in neuron.standardised if port in ports}
@@ -291,7 +300,7 @@ class Network:
                 arriving = one(0, x, w)
             else:
                 arriving = jax.lax.map(lambda given: one(*given[:2], *(given[2:] or (w,))), (copies, x, *[w] * each))
-        return arriving if projection.gain == 1 else projection.gain * arriving
+        return arriving
 
     def _noise(self, neuron: Neuron, stage: Stage, key: Any, name: str, tick: Any, like: Any) -> Any:
         kind = neuron.noise if stage == "step" else neuron.late_noise
@@ -309,7 +318,14 @@ class Network:
             return state.neurons[projection.pre][name]
         past = state.history[projection.pre][name]
         slot = (state.tick - projection.delay) % past.shape[0]
+        if self.in_loops and past.ndim == 2:
+            return loops.recalled(past, slot)
         return jax.lax.dynamic_index_in_dim(past, slot, 0, keepdims=False)
+
+    def _kept(self, past: Any, values: Any, slot: Any) -> Any:
+        if self.in_loops and past.ndim == 2:
+            return loops.kept(past, values, slot)
+        return jax.lax.dynamic_update_index_in_dim(past, values, slot, 0)
 
     def signals(self, state: State, neurons: Mapping[str, Fields], given: Fields | None, phase: Phase) -> Fields:
         """What every synapse may read in a tick that starts from ``state``."""

@@ -23,6 +23,7 @@ from .network import Model, Network, State
 from .networks.fields import Fields
 from .probes import Probe
 from .protocol import RUN, Phase
+from .together import scan
 
 SMALL = 2**11  # numbers in a sample that is put together with others
 
@@ -192,7 +193,8 @@ def unit(
                 return after, samples(state, after, given, phase)
 
             part = {} if phase.hold else {target: array[start : start + length] for target, array in rows.items()}
-            return jax.lax.scan(body, state, (jnp.arange(start, start + length), part))
+            looped = scan if network.in_loops and batch is None else jax.lax.scan
+            return looped(body, state, (jnp.arange(start, start + length), part), length)
 
         if phase.plastic == "last" and phase.ticks > 1:
             state, first = stretch(state, 0, phase.ticks - 1, False)
@@ -233,7 +235,9 @@ def chunk(
                 state, out = body(model, state, jax.tree.map(lambda row: row[0], rows))
             else:
                 split = rows if straight else jax.tree.map(lambda row: row.reshape(repeats, -1, *row.shape[1:]), rows)
-                state, out = _scan(lambda s, r: body(model, s, r), state, split, repeats)
+                flat = all(neurons.x.ndim == 1 for neurons in state.neurons.values())
+                looped = scan if network.in_loops and rung <= 1 and flat else jax.lax.scan
+                state, out = _scan(looped, lambda s, r: body(model, s, r), state, split, repeats)
             emitted = {sample.key: read(state, before, sample) for sample in due}
             return state, {**out, **jax.tree.map(lambda a: a[None], emitted)}
 
@@ -242,7 +246,13 @@ def chunk(
     return climb(len(ladder) - 1)
 
 
-def _scan(body: Callable[[State, Any], tuple[State, dict[str, Any]]], state: State, rows: Any, length: int) -> Any:
+def _scan(
+    looped: Callable[..., Any],
+    body: Callable[[State, Any], tuple[State, dict[str, Any]]],
+    state: State,
+    rows: Any,
+    length: int,
+) -> Any:
     """``jax.lax.scan`` of a body whose outputs have a time axis already. Small ones travel as one array: to write each
     into its place costs XLA more than the writing."""
     shapes: dict[Any, dict[str, tuple[int, ...]]] = {}  # of the small ones, by type
@@ -257,7 +267,7 @@ def _scan(body: Callable[[State, Any], tuple[State, dict[str, Any]]], state: Sta
             out,
         )
 
-    state, (packed, out) = jax.lax.scan(packing, state, rows, length=length)
+    state, (packed, out) = looped(packing, state, rows, length=length)
     out = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
     for kind, named in shapes.items():
         ends = np.cumsum([math.prod(shape) for shape in named.values()])[:-1]

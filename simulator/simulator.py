@@ -71,6 +71,7 @@ class Simulator:
         self._recorders: list[Recorder] = []
         self._compiled: dict[Any, Any] = {}
         self._client, self._slices = client, slices
+        self._shapes: dict[Any, tuple[tuple[int, ...], np.dtype[Any]]] = {}  # of samples
         self.model: Model
         self.state: State
         self._start(circuit)

@@ -444,7 +444,14 @@ def _batched(sim: "Simulator", channel: Channel) -> bool:
 
 
 def _shape_of(sim: "Simulator", channel: Channel) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape (without points, batch and time) and type of a sample."""
+    """Shape (without points, batch and time) and type of a sample: asked of JAX once, as asking takes a millisecond."""
+    key = channel, sim.batch
+    if key not in sim._shapes:
+        sim._shapes[key] = _traced_shape(sim, channel)
+    return sim._shapes[key]
+
+
+def _traced_shape(sim: "Simulator", channel: Channel) -> tuple[tuple[int, ...], np.dtype[Any]]:
     if channel.owner == "signals":
         return (), np.dtype(jnp.zeros(()).dtype)
     state = sim.state
