@@ -135,7 +135,7 @@ class Layout(eqx.Module):
         if isinstance(values, jax.core.Tracer):
             return tuple(jnp.where(places < 0, 0, values[..., places]) for places in slots)
         values = np.asarray(values)
-        return tuple(jnp.array(np.where(places < 0, 0, values[..., places]), float) for places in slots)
+        return tuple(floats(np.where(places < 0, 0, values[..., places])) for places in slots)
 
     def unpack(self, held: Held) -> Any:
         """The user's array, leading axes kept: (..., post, pre) or (..., synapses)."""
@@ -281,13 +281,13 @@ def make_layout(synapses: sp.csr_array | None, n_pre: int, n_post: int, events: 
         for targets in np.array_split(group, min(parts, len(group))):
             present = slot < degrees[targets][:, None]
             index = synapses.indices[np.where(present, synapses.indptr[targets][:, None] + slot, 0)]
-            degree = None if present.all() else jnp.asarray(degrees[targets], jnp.int32)
-            blocks.append(Block(jnp.asarray(np.where(present, index, 0), jnp.int32), degree))
+            degree = None if present.all() else floats(degrees[targets], np.int32)
+            blocks.append(Block(floats(np.where(present, index, 0), np.int32), degree))
     if len(groups) == 1:
         return Layout(tuple(blocks), None, None, n_pre, n_post)
     targets = np.concatenate(groups)
-    order = jnp.asarray(np.argsort(targets), jnp.int32)
-    return Layout(tuple(blocks), jnp.asarray(targets, jnp.int32), order, n_pre, n_post)
+    order = floats(np.argsort(targets), np.int32)
+    return Layout(tuple(blocks), floats(targets, np.int32), order, n_pre, n_post)
 
 
 def _event_layout(synapses: sp.csr_array, n_pre: int, n_post: int) -> EventLayout:
@@ -295,5 +295,5 @@ def _event_layout(synapses: sp.csr_array, n_pre: int, n_post: int) -> EventLayou
     by_pre = np.argsort(pre, kind="stable")  # row-order place of each synapse here
     starts = np.concatenate([[0], np.cumsum(np.bincount(pre, minlength=n_pre))])
     given = (pre[by_pre][:, None], post[by_pre], starts, synapses.indptr, np.argsort(by_pre))
-    index, targets, *order = (jnp.asarray(array.astype(np.int32)) for array in given)
+    index, targets, *order = (floats(array, np.int32) for array in given)
     return EventLayout((Block(index, None),), targets, None, n_pre, n_post, *order)
