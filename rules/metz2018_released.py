@@ -49,6 +49,7 @@ SEEN = 4  # x, z and the two of a cell's number
 PAIRS = ("zero", "rbf", "first")  # R in (5)
 WITHIN = ("linear_above", "linear_below", "squared_above", "squared_below", "positive_above")  # U in (5)
 TERMS = 12
+CHANNELWISE = (0, 1)  # over cells and samples
 
 
 class Metz2018Released(NetworkRule):
@@ -115,7 +116,7 @@ class Metz2018Released(NetworkRule):
         """(2)"""
         number = jnp.linspace(0.0, 4 * jnp.pi, len(x))
         own = jnp.stack([x, z, *(jnp.broadcast_to(f(number)[:, None], x.shape) for f in (jnp.sin, jnp.cos))], -1)
-        seen = _normalised(jnp.concatenate([own, d], -1)) + self.theta["seen.b"]
+        seen = _standardised(jnp.concatenate([own, d], -1), CHANNELWISE, 1e-3) + self.theta["seen.b"]
         still = jnp.concatenate([statistics, b[:, None]], -1)
         a = jnp.concatenate([jnp.broadcast_to(still[:, None], (*x.shape, still.shape[-1])), seen], -1)
         for k in (0, 1):
@@ -126,7 +127,7 @@ class Metz2018Released(NetworkRule):
     def _change(self, weights: Any, above: Any, below: Any, x_above: Any, x_below: Any) -> Any:
         """D of (6)."""
         w = weights * jax.lax.rsqrt(jnp.mean(weights**2, 1, keepdims=True) + 1e-6)
-        post, pre = _standardised(x_above), _standardised(x_below)
+        post, pre = (_standardised(x, (1,), 1e-6) for x in (x_above, x_below))
         batch = post.shape[1]
         correlated = post @ post.T @ w / (batch * len(w) ** 0.5)
         zero, rbf, first = (self._product(name, above, below) for name in PAIRS)
@@ -157,18 +158,16 @@ class Metz2018Released(NetworkRule):
         return change / jnp.sqrt(0.5 + jnp.mean(change**2))
 
     def _product(self, name: str, above: Any, below: Any) -> Any:
-        """(4)"""
-        p, q = self._read(f"{name}.post", above), self._read(f"{name}.pre", below)
+        """(4); with one read-out where there is no other."""
+        p = self._read(f"{name}.post", above)
+        q = self._read(f"{name}.pre", below) if f"{name}.pre.w" in self.theta else p
         return jnp.einsum("ibk,jbk->ij", p, q) / (p.shape[1] * p.shape[2])
 
     def _within(self, name: str, h: Any) -> Any:
+        u = self._product(name, h, h)
         if f"{name}.pre.w" in self.theta:
-            u = self._product(name, h, h)
             u = (u + u.T) / 2**0.5
             u = u - jnp.diag(jnp.diagonal(u))
-        else:
-            p = self._read(f"{name}.post", h)
-            u = jnp.einsum("ibk,jbk->ij", p, p) / (p.shape[1] * p.shape[2])
         return u / len(u) ** 0.5
 
     def _read(self, name: str, h: Any) -> Any:
@@ -183,7 +182,7 @@ class Metz2018Released(NetworkRule):
         padded = jnp.pad(a, [(half, half) if k == axis else (0, 0) for k in range(a.ndim)])
         seen = [jax.lax.slice_in_dim(padded, k, k + length, axis=axis) for k in range(len(kernel))]
         made = jnp.concatenate(seen, -1) @ kernel.reshape(-1, kernel.shape[-1])
-        return activation((_normalised(made) if normalised else made) + self.theta[f"{name}.b"])
+        return activation((_standardised(made, CHANNELWISE, 1e-3) if normalised else made) + self.theta[f"{name}.b"])
 
 
 def drawn(top: int = 32, *, cells: int = 64, channels: int = 32, seed: int = 0) -> Fields:
@@ -243,16 +242,9 @@ def _statistics(afferent: Any, efferent: Any) -> Any:
     return s * jax.lax.rsqrt(jnp.mean(s**2) + 1e-6)
 
 
-def _standardised(x: Any) -> Any:
-    """(n, batch), over the batch."""
-    about = x - x.mean(1, keepdims=True)
-    return about * jax.lax.rsqrt(jnp.mean(about**2, 1, keepdims=True) + 1e-6)
-
-
-def _normalised(a: Any) -> Any:
-    """Each channel over cells and samples."""
-    about = a - a.mean((0, 1))
-    return about * jax.lax.rsqrt(jnp.mean(about**2, (0, 1)) + 1e-3)
+def _standardised(a: Any, axes: tuple[int, ...], epsilon: float) -> Any:
+    about = a - a.mean(axes, keepdims=True)
+    return about * jax.lax.rsqrt(jnp.mean(about**2, axes, keepdims=True) + epsilon)
 
 
 def _bounded(term: Any) -> Any:

@@ -280,27 +280,26 @@ class Network:
     def _arriving(
         self, projection: Projection, model: Model, state: State, w: Blocks, x: Any
     ) -> Float[Array, "*batch post"]:
-        """What a projection with weights ``w`` brings to its targets. One that is tied fails where the other does."""
+        """What a projection with weights ``w`` brings to its targets, before its gain. One that is tied fails where the
+        other does."""
         layout = model.layouts[projection.name]
         if projection.release == 1:
-            arriving = layout.propagate(w, x)
-        else:
-            owner = projection.tied or projection.name
-            key, shapes = _release_key(model, owner, state.tick), state.synapses[owner].w
-            each = w[0].ndim > shapes[0].ndim  # every copy has its own weights
+            return layout.propagate(w, x)
+        owner = projection.tied or projection.name
+        key, shapes = _release_key(model, owner, state.tick), state.synapses[owner].w
+        each = w[0].ndim > shapes[0].ndim  # every copy has its own weights
 
-            def one(copy: Any, x: Any, w: Blocks) -> Any:
-                masks = released(projection.release, shapes, key, copy)
-                if projection.tied is not None and self.circuit.transposed(projection):
-                    masks = (masks[0].T,)
-                return layout.propagate(tuple(w * mask for w, mask in zip(w, masks, strict=True)), x)
+        def one(copy: Any, x: Any, w: Blocks) -> Array:
+            masks = released(projection.release, shapes, key, copy)
+            if projection.tied is not None and self.circuit.transposed(projection):
+                masks = (masks[0].T,)
+            return layout.propagate(tuple(w * mask for w, mask in zip(w, masks, strict=True)), x)
 
-            copies = None if x.ndim == 1 else jnp.arange(x.shape[0])
-            if copies is None:
-                arriving = one(0, x, w)
-            else:
-                arriving = jax.lax.map(lambda given: one(*given[:2], *(given[2:] or (w,))), (copies, x, *[w] * each))
-        return arriving
+        if x.ndim == 1:
+            return one(0, x, w)
+        copies = jnp.arange(x.shape[0])
+        every: Array = jax.lax.map(lambda given: one(*given[:2], *(given[2:] or (w,))), (copies, x, *[w] * each))
+        return every
 
     def _noise(self, neuron: Neuron, stage: Stage, key: Any, name: str, tick: Any, like: Any) -> Any:
         kind = neuron.noise if stage == "step" else neuron.late_noise

@@ -65,7 +65,7 @@ def tick_once(
     and rounding depends neither on what is recorded nor on how a run is cut. Where the tick is made of loops that were
     compiled before, it cannot anyway."""
     drive = {target: value for target, value in given.items() if target[0]}
-    if network.in_loops and all(neurons.x.ndim == 1 for neurons in state.neurons.values()):
+    if _in_loops(network, state):
         return network.step(model, state, drive, signals_of(given), phase=phase, plastic=plastic)
     # What a tick leaves as it is stays outside: a branch would copy it.
     learned = network.learned(phase, plastic)
@@ -81,6 +81,11 @@ def tick_once(
         return parted(network.step(model, joined(state), drive, signals_of(given), phase=phase, plastic=plastic))
 
     return joined(jax.lax.cond(alive, tick, lambda state: state, parted(state)))
+
+
+def _in_loops(network: Network, state: State) -> bool:
+    """Whether its ticks are made of loops that were compiled before."""
+    return network.in_loops and all(neurons.x.ndim == 1 for neurons in state.neurons.values())
 
 
 def signals_of(given: Mapping[Target, Any]) -> Fields:
@@ -193,7 +198,7 @@ def unit(
                 return after, samples(state, after, given, phase)
 
             part = {} if phase.hold else {target: array[start : start + length] for target, array in rows.items()}
-            looped = scan if network.in_loops and batch is None else jax.lax.scan
+            looped = scan if _in_loops(network, state) else jax.lax.scan
             return looped(body, state, (jnp.arange(start, start + length), part), length)
 
         if phase.plastic == "last" and phase.ticks > 1:
@@ -235,8 +240,7 @@ def chunk(
                 state, out = body(model, state, jax.tree.map(lambda row: row[0], rows))
             else:
                 split = rows if straight else jax.tree.map(lambda row: row.reshape(repeats, -1, *row.shape[1:]), rows)
-                flat = all(neurons.x.ndim == 1 for neurons in state.neurons.values())
-                looped = scan if network.in_loops and rung <= 1 and flat else jax.lax.scan
+                looped = scan if rung <= 1 and _in_loops(network, state) else jax.lax.scan
                 state, out = _scan(looped, lambda s, r: body(model, s, r), state, split, repeats)
             emitted = {sample.key: read(state, before, sample) for sample in due}
             return state, {**out, **jax.tree.map(lambda a: a[None], emitted)}
