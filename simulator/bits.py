@@ -21,9 +21,8 @@ def packed(values: Any) -> Any:
         padded = jnp.pad(x != 0, (0, -x.shape[0] % WIDTH)).astype(jnp.uint32).reshape(-1, WIDTH)
         return ((padded << jnp.arange(WIDTH, dtype=jnp.uint32)).sum(-1, dtype=jnp.uint32),)
 
-    place, bit = f"i // np.uint64({WIDTH})", f"np.uint32(1) << np.uint32(i % np.uint64({WIDTH}))"
-    loop = at_places("found", "i", [f"words[{place}] |= {bit}"])
-    source = "\n".join(["def rows(found, words):", *indented(["words[:] = np.uint32(0)", *loop])])
+    loop = at_places("found", "i", [f"words[i // {WIDTH}] |= 1 << i % {WIDTH}"])
+    source = "\n".join(["def rows(found, words):", *indented(["words[:] = 0", *loop])])
     function = jnp.vectorize(lambda x: compiled(plain, source, (None,), 1)(places(x), x)[0], signature="(n)->(k)")
     return function(values)
 

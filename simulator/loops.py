@@ -24,7 +24,7 @@ _WORDS = {
     "gt": "{} > {}", "lt": "{} < {}", "ge": "{} >= {}", "le": "{} <= {}", "eq": "{} == {}", "ne": "{} != {}",
     "and": "{} & {}", "or": "{} | {}", "not": "not {}", "select_n": "{2} if {0} else {1}",
 }  # fmt: skip
-# XLA vectorises the rest and Numba does not: a loop over all synapses, or of neurons alone, leaves it to XLA.
+# XLA vectorises the rest and LLVM by itself does not: a loop over all synapses, or of neurons alone, leaves it to XLA.
 _EVENT_WORDS = _WORDS | {
     "exp": "math.exp({})", "log": "math.log({})", "expm1": "math.expm1({})", "log1p": "math.log1p({})",
     "tanh": "math.tanh({})", "logistic": "1 / (1 + math.exp(-{}))", "pow": "{} ** {}", "floor": "math.floor({})",
@@ -72,7 +72,7 @@ def rows(w, index, x, out):
     for i in range(w.shape[0]):
         total = {w.dtype}(0)
         for j in range(w.shape[1]):
-            total += w[i, j] * x[np.uint64(index[i, j])]
+            total += w[i, j] * x[index[i, j]]
         out[i] = total
 """
     return compiled(plain, source, (None,))(w, index, x)[0]
@@ -85,7 +85,7 @@ def sum_of_events(w: Any, wiring: Fields, x: Any) -> Any:
     def plain(w: Any, starts: Any, targets: Any, x: Any, found: Any, begins: Any, index: Any) -> Any:
         return (jax.ops.segment_sum(w[:, 0] * x[index[:, 0]], targets, begins.shape[0] - 1),)
 
-    inner = ["for k in range(starts[p], starts[p + 1]):", "    out[np.uint64(targets[k])] += w[k, 0] * x[p]"]
+    inner = ["for k in range(starts[p], starts[p + 1]):", "    out[targets[k]] += w[k, 0] * x[p]"]
     body = [f"out[:] = {w.dtype}(0)", *at_places("found", "p", inner)]
     source = "\n".join(["def rows(w, starts, targets, x, found, out):", *indented(body)])
     arrays = (w, wiring.starts, wiring.targets, x, places(x), wiring.begins, wiring.index)
@@ -101,12 +101,12 @@ def places(x: Any) -> Any:
 
     source = f"""
 def rows(x, found):
-    n, part, count = np.uint64(x.shape[0]), np.uint64({PART}), 0
-    for first in range(np.uint64(0), n, part):
+    n, count = x.shape[0], 0
+    for first in range(0, n, {PART}):
         last, some = n, {x.dtype}(1)
-        if first + part <= n:
-            last, some = first + part, {x.dtype}(0)
-            for i in range(first, first + np.uint64({PART})):  # a length that is known is vectorised best
+        if first + {PART} <= n:
+            last, some = first + {PART}, {x.dtype}(0)
+            for i in range(first, first + {PART}):  # a length that is known is vectorised best
                 some += abs(x[i])
         if some != 0:
             for i in range(first, last):
@@ -145,7 +145,7 @@ def kept(past: Any, values: Any, slot: Any) -> Any:
     source = """
 def rows(past, values, slot):
     for i in range(values.shape[0]):
-        past[np.uint64(slot[0]), i] = values[i]
+        past[slot[0], i] = values[i]
 """
     return compiled(plain, source, (0,))(past, values, slot)[0]
 
@@ -159,7 +159,7 @@ def recalled(past: Any, slot: Any) -> Any:
     source = """
 def rows(past, slot, values):
     for i in range(values.shape[0]):
-        values[i] = past[np.uint64(slot[0]), i]
+        values[i] = past[slot[0], i]
 """
     return compiled(plain, source, (None,))(past, slot)[0]
 
@@ -182,7 +182,7 @@ def neurons(
     places = {**loop.places, **{name: f"r{number}[i]" for number, name in enumerate(blank)}}
     several = next(array for name, array in loop.arrays.items() if by[name] == "neuron")
     stores = code.block({name.removeprefix("state."): places[name] for name in fields})
-    body = [f"for i in range({several}.shape[0]):", *indented([*loop.loads("neuron"), *stores])]
+    body = [f"for i in range({several}.shape[0]):", *indented(loop.loaded("neuron", stores))]
     order = list(given)
 
     def whole(named: dict[str, Any]) -> tuple[Any, ...]:
@@ -226,8 +226,8 @@ def learning(
 def _everywhere(loop: "_Loop", synapse: list[str]) -> list[str]:
     """The lines of one ``synapse`` for all of them, row by row."""
     index, degrees = loop.arrays["index"], loop.arrays["degrees"]
-    inner = [f"p = np.uint64({index}[i, j])", *loop.loads("pre"), *synapse]
-    row = [*loop.loads("post"), f"for j in range({degrees}[i]):", *indented(inner)]
+    inner = [f"p = {index}[i, j]", *loop.loaded("pre", synapse)]
+    row = loop.loaded("post", [f"for j in range({degrees}[i]):", *indented(inner)])
     return ["for i in range(a0.shape[0]):", *indented(row)]
 
 
@@ -239,20 +239,20 @@ def _at_events(loop: "_Loop", update: Traced, synapse: list[str]) -> list[str]:
     sends, fires = loop.arrays.get("pre.x"), loop.arrays.get("post.x")
     body = []
     if sends:
-        inner = [f"q = np.uint64({targets}[k])", *loop.loads("post"), *synapse]
-        inner = [*loop.loads("pre"), f"for k in range({starts}[p], {starts}[p + 1]):", *indented(inner)]
+        inner = [f"q = {targets}[k]", *loop.loaded("post", synapse)]
+        inner = loop.loaded("pre", [f"for k in range({starts}[p], {starts}[p + 1]):", *indented(inner)])
         body += at_places(loop.arrays["sending"], "p", inner)
     if fires:
-        inner = [*loop.loads("pre"), *synapse]
+        inner = loop.loaded("pre", synapse)
         inner = [f"if {sends}[p] == 0:", *indented(inner)] if sends else inner
-        inner = [f"k = np.uint64({afferents}[m])", f"p = np.uint64({index}[k, 0])", *inner]
-        inner = [*loop.loads("post"), f"for m in range({begins}[q], {begins}[q + 1]):", *indented(inner)]
+        inner = [f"k = {afferents}[m]", f"p = {index}[k, 0]", *inner]
+        inner = loop.loaded("post", [f"for m in range({begins}[q], {begins}[q + 1]):", *indented(inner)])
         body += at_places(loop.arrays["firing"], "q", inner)
     for side, i, pointers in (("pre", "p", starts), ("post", "q", begins)):
         held = [name for name, of in loop.by.items() if of == side and name.startswith("syn.")]
         if held:
             own = loop.code(update, _EVENT_WORDS, side)
-            inner = [*loop.loads(side), *own.block({name: loop.places[name] for name in held})]
+            inner = loop.loaded(side, own.block({name: loop.places[name] for name in held}))
             body += [f"for {i} in range({pointers}.shape[0] - 1):", *indented(inner)]
     return body
 
@@ -316,8 +316,11 @@ class _Loop:
     def local(self, name: str) -> str:
         return f"x{self.arrays[name][1:]}"
 
-    def loads(self, by: str) -> list[str]:
-        return [f"{self.local(name)} = {place}" for name, place in self.places.items() if self.by[name] == by]
+    def loaded(self, by: str, lines: list[str]) -> list[str]:
+        """Lines, behind what loads the values that they need of those held by ..."""
+        words = set(re.findall(r"\w+", " ".join(lines)))
+        loads = {self.local(name): place for name, place in self.places.items() if self.by[name] == by}
+        return [*(f"{name} = {place}" for name, place in loads.items() if name in words), *lines]
 
     def known(self) -> dict[str, Any]:
         numbers = {name: value for name, value in self.given.items() if self.by[name] == "number"}
@@ -334,7 +337,7 @@ class _Loop:
         changed = code.assign(f"{self.local('w')} + {code.results['dw']}")
         code.results["w"] = code.outputs(constraint, {**self.known(), "w": changed})["w"]
         own = [name for name, of in self.by.items() if of == "synapse"]
-        return [*self.loads("synapse"), *code.block({name: self.places[name] for name in own})]
+        return self.loaded("synapse", code.block({name: self.places[name] for name in own}))
 
     def run(
         self, plain: Callable[[dict[str, Any]], tuple[Any, ...]], over: tuple[int | None, ...], body: list[str]
@@ -414,7 +417,7 @@ def at_places(found: str, i: str, inner: list[str]) -> list[str]:
     """A loop over the elements of an array that `places` found."""
     return [
         f"for s in range(1, {found}[0] + 1):",
-        f"    {i} = np.uint64({found}[s])",
+        f"    {i} = {found}[s]",
         *indented(inner),
     ]
 

@@ -287,7 +287,7 @@ def test_spike_for_spike_with_plasticity_and_delays(way: str, monkeypatch: pytes
     drive = {"e": arrays(5, 1500, 48, low=0.0, high=4.0)}
     net, plastic = network_of_lif(rule), ["e->e"]
     if way == "by events":
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
         monkeypatch.setattr(kernels, "MANY", 1)
     if way == "a delay for each synapse":
         plastic = nets.set_delays(net, "e->e", lambda post, pre: 1 + (7 * post + pre) % 4)

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from engrax import Fields, Phase, Recording, Simulator, bits, kernels, networks as nets, rules, sweep
 from engrax.layout import EventLayout, Layout
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 N = 30
 EDGE = "cells->cells"
@@ -243,8 +243,8 @@ def test_recordings_and_resuming(tmp_path: Any) -> None:
     np.testing.assert_allclose(r, expected, rtol=ROUNDING)
 
 
-def test_without_numba_all_synapses_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "numba", None)
+def test_without_llvmlite_all_synapses_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
     kernels._version.cache_clear()
     try:
         assert not isinstance(layout_of(network(STDP)), EventLayout)

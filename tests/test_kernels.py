@@ -17,7 +17,7 @@ from test_separation import Node, Random, trees
 from engrax import Fields, SimulationError, Simulator, kernels, networks as nets, rules, sweep
 from engrax.rules.base import LocalRule
 
-pytest.importorskip("numba")
+native = pytest.importorskip("engrax.native", exc_type=ImportError)
 
 # A kernel adds up some ten products a row in another order and fuses products with sums: a few roundings of 1e-16 (6e-8
 # in float32) a tick, of numbers of order 1.
@@ -34,13 +34,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def handlers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The sources of the kernels that were called for."""
     asked: list[str] = []
-    compile_ = kernels._handler
+    compile_ = native.rows
 
-    def spy(source: str, *rest: Any) -> str:
+    def spy(source: str, *rest: Any) -> int:
         asked.append(source)
         return compile_(source, *rest)
 
-    monkeypatch.setattr(kernels, "_handler", spy)
+    kernels._registered.cache_clear()
+    monkeypatch.setattr(native, "rows", spy)
     return asked
 
 
@@ -148,15 +149,15 @@ def test_a_batch_is_left_to_xla(handlers: list[str]) -> None:
 
 
 @pytest.fixture
-def no_numba(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(sys.modules, "numba", None)
+def no_llvmlite(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
     kernels._version.cache_clear()
     yield
     kernels._version.cache_clear()
 
 
-@pytest.mark.usefixtures("no_numba")
-def test_without_numba_xla_runs(handlers: list[str]) -> None:
+@pytest.mark.usefixtures("no_llvmlite")
+def test_without_llvmlite_xla_runs(handlers: list[str]) -> None:
     found = outcome(network(rules.Oja(eta=0.1)))
     assert not handlers
     assert_same(found, without(lambda: outcome(network(rules.Oja(eta=0.1)))), 0.0)

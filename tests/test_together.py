@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from engrax import Simulator, kernels, loops, networks as nets, rules, together
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 N = 70
 

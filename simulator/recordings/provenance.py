@@ -53,7 +53,7 @@ ACTIVATIONS = (
     jax.nn.identity,
 )  # fmt: skip
 OPTIMISERS = (optax.sgd, optax.adam, optax.adamw, optax.rmsprop, optax.adagrad, optax.lamb)
-EXACT = ("engrax", "jax", "jaxlib", "numba", "machine", "precision")  # what the last bits may depend on
+EXACT = ("engrax", "jax", "jaxlib", "llvmlite", "machine", "precision")  # what the last bits may depend on
 PARTS = ("evaluate", "pooled", "constrained", "constraint_pooled")
 
 
@@ -161,7 +161,7 @@ def fingerprint(module: Neuron | LocalRule | NetworkRule) -> str:
 
 def versions() -> dict[str, str]:
     found = {"python": sys.version.split()[0]}
-    for name in ("engrax", "jax", "jaxlib", "numba", "numpy", "h5py", "networkx"):
+    for name in ("engrax", "jax", "jaxlib", "llvmlite", "numpy", "h5py", "networkx"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
