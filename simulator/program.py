@@ -257,14 +257,14 @@ def _scan(
     rows: Any,
     length: int,
 ) -> Any:
-    """``jax.lax.scan`` of a body whose outputs have a time axis already. Small ones travel as one array: to write each
-    into its place costs XLA more than the writing."""
+    """A scan of a body whose outputs have a time axis already. Out of XLA's own scan small ones travel as one array: to
+    write each into its place costs it more than the writing."""
     shapes: dict[Any, dict[str, tuple[int, ...]]] = {}  # of the small ones, by type
 
     def packing(state: State, row: Any) -> tuple[State, Any]:
         state, out = body(state, row)
         for name, value in out.items():
-            if isinstance(value, jax.Array) and value.shape[0] == 1 and value.size <= SMALL:
+            if looped is not scan and isinstance(value, jax.Array) and value.shape[0] == 1 and value.size <= SMALL:
                 shapes.setdefault(value.dtype, {})[name] = value.shape[1:]
         return state, (
             {kind: jnp.concatenate([out.pop(name).ravel() for name in named]) for kind, named in shapes.items()},
@@ -293,4 +293,8 @@ def levels(periods: Mapping[str, int], start: int, units: int) -> dict[str, int]
 
 def all_finite(state: State) -> Any:
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
+    small = [leaf.ravel() for leaf in leaves if leaf.size <= 2**16]
+    several = [leaf for leaf in leaves if leaf.size > 2**16]
+    if small:  # as one, which XLA compiles sooner
+        several.append(jnp.concatenate(small))
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in several]))

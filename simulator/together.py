@@ -4,17 +4,19 @@ XLA takes 0.1 to 0.3 microseconds to call a kernel and to hand over what it made
 kernels themselves. Where ticks are made of kernels, those of several ticks are one call here.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal, Primitive, jaxpr_as_fun
+from jax import lax
+from jax.extend.core import ClosedJaxpr, Literal, Primitive, Var, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
-from .kernels import Step, compilation, derived, kernel, sequence
+from .kernels import GIVEN, MADE, Step, compiled, derived, kernel, sequence, step
 
 SEVERAL = range(10, 3, -1)  # ticks that are put together: the first of these that divides a run, if one does
 
@@ -29,25 +31,84 @@ def scan(body: Callable[[Any, Any], tuple[Any, Any]], start: Any, rows: Any, len
     traced, shapes = jax.make_jaxpr(body, return_shape=True)(start, first)
 
     def stretch(ticks: int) -> Callable[..., tuple[Any, Any]]:
-        def each(state: Any, rows: Any) -> tuple[Any, Any]:
-            outs = []
-            for place in range(ticks):
-                given = jax.tree.leaves((state, jax.tree.map(lambda row, place=place: row[place], rows)))
-                state, out = jax.tree.unflatten(jax.tree.structure(shapes), jaxpr_as_fun(traced)(*given))
-                outs.append(out)
-            return state, jax.tree.map(lambda *parts: jnp.stack(parts), *outs)
+        repeated = _repeated(traced, len(jax.tree.leaves(start)), ticks)
 
-        return joined(each)
+        def each(state: Any, rows: Any) -> Any:
+            given = [jax.tree.leaves(jax.tree.map(lambda row, tick=tick: row[tick], rows)) for tick in range(ticks)]
+            made = _run(repeated, [*jax.tree.leaves(state), *itertools.chain(*given)])
+            return jax.tree.unflatten(jax.tree.structure(shapes), made)
+
+        return each
 
     several = next((n for n in SEVERAL if length % n == 0), SEVERAL[0])
     parts, rest = divmod(length, several)
     split = jax.tree.map(lambda row: row[: length - rest].reshape(parts, several, *row.shape[1:]), rows)
-    state, out = jax.lax.scan(stretch(several), start, split, length=parts)
+    state, out = lax.scan(stretch(several), start, split, length=parts)
     out = jax.tree.map(lambda a: a.reshape(length - rest, *a.shape[2:]), out)
     if rest:
         state, last = stretch(rest)(state, jax.tree.map(lambda row: row[length - rest :], rows))
         out = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), out, last)
     return state, out
+
+
+def _stacked(arrays: Sequence[Any]) -> Any:
+    """(n,) each: (arrays, n). XLA would take a call for each."""
+    lines = [f"    for i in range(a0.shape[0]):\n        out[{row}, i] = a{row}[i]" for row in range(len(arrays))]
+    names = [f"a{row}" for row in range(len(arrays))]
+    source = "\n".join([f"def rows({', '.join(names)}, out):", *lines])
+    return compiled(lambda *arrays: (jnp.stack(arrays),), source, (None,))(*(array.ravel() for array in arrays))[0]
+
+
+def _repeated(traced: ClosedJaxpr, carried: int, times: int) -> ClosedJaxpr:
+    """A program that does one several times. Its first arguments and results, as many as are carried, are handed on; of
+    the others it takes each time's own, one time after another, and stacks what each time makes."""
+    shapes = [aval.shape for aval in traced.out_avals[carried:]]
+    jaxpr = _as_made(traced.jaxpr, carried)
+    given, state = list(jaxpr.invars[:carried]), list(jaxpr.invars[:carried])
+    equations, out = list[Any](), []
+    for _ in range(times):
+        rows = [Var(atom.aval) for atom in jaxpr.invars[carried:]]
+        given += rows
+        made = _appended(equations, jaxpr, [*state, *rows])
+        state = made[:carried]
+        out.append(made[carried:])
+    stacked = []
+    for each, shape in zip(zip(*out, strict=True), shapes, strict=True):
+        stack = jax.make_jaxpr(lambda *arrays, shape=shape: _stacked(arrays).reshape(times, *shape))(
+            *(atom.aval for atom in each)
+        )
+        stacked += _appended(equations, stack.jaxpr, each)
+    return ClosedJaxpr(jaxpr.replace(invars=given, outvars=[*state, *stacked], eqns=equations), traced.consts)
+
+
+def _as_made(jaxpr: Any, carried: int) -> Any:
+    """The same program, whose results behind those that are carried have the shapes that they were made in."""
+    source = {
+        equation.outvars[0]: equation.invars[0]
+        for equation in jaxpr.eqns
+        if equation.primitive in (lax.reshape_p, lax.broadcast_in_dim_p, lax.squeeze_p)
+        and equation.invars[0].aval.size == equation.outvars[0].aval.size
+    }
+
+    def made(atom: Any) -> Any:
+        return made(source[atom]) if not isinstance(atom, Literal) and atom in source else atom
+
+    own = map(made, jaxpr.outvars[carried:])
+    return jaxpr.replace(outvars=[*jaxpr.outvars[:carried], *own])
+
+
+def _appended(equations: list[Any], jaxpr: Any, arguments: Sequence[Any]) -> list[Any]:
+    """A program's results for these arguments, once its equations, which are appended, are done."""
+    now: dict[Any, Any] = dict(zip(jaxpr.invars, arguments, strict=True))
+    for equation in jaxpr.eqns:
+        read, made = _renamed(equation.invars, now), [Var(atom.aval) for atom in equation.outvars]
+        now.update(zip(equation.outvars, made, strict=True))
+        equations.append(equation.replace(invars=read, outvars=made))
+    return _renamed(jaxpr.outvars, now)
+
+
+def _renamed(atoms: Iterable[Any], names: Mapping[Any, Any]) -> list[Any]:
+    return [atom if isinstance(atom, Literal) else names.get(atom, atom) for atom in atoms]
 
 
 def joined(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,11 +159,8 @@ def _without_repeats(jaxpr: Any) -> Any:
     known: dict[Any, Any] = {}
     kept = []
 
-    def of(atoms: Iterable[Any]) -> list[Any]:
-        return [atom if isinstance(atom, Literal) else first.get(atom, atom) for atom in atoms]
-
     for equation in jaxpr.eqns:
-        equation = equation.replace(invars=of(equation.invars))
+        equation = equation.replace(invars=_renamed(equation.invars, first))
         read = [
             (repr(np.asarray(atom.val).tolist()), atom.aval) if isinstance(atom, Literal) else atom
             for atom in equation.invars
@@ -116,7 +174,7 @@ def _without_repeats(jaxpr: Any) -> Any:
         if out is equation.outvars:
             kept.append(equation)
         first.update(zip(equation.outvars, out, strict=True))
-    return jaxpr.replace(eqns=kept, outvars=of(jaxpr.outvars))
+    return jaxpr.replace(eqns=kept, outvars=_renamed(jaxpr.outvars, first))
 
 
 def _variables(equations: Iterable[Any]) -> dict[Any, None]:
@@ -157,69 +215,71 @@ def _called(*arrays: Any, part: ClosedJaxpr) -> list[Any]:
                 read[argument] = places.of(out)
             places.put(out, read[argument])
             made.append(read[argument])
-        avals = [atom.aval for atom in given], source, over, [atom.aval for atom in equation.outvars], mapped
-        steps.append(Step(compilation(*avals), tuple(read), tuple(made)))
+        avals = [atom.aval for atom in given], [atom.aval for atom in equation.outvars]
+        steps.append(step(source, over, mapped, *avals, read, made))
         places.leave(atom for atom in (*given, *equation.outvars) if last.get(id(atom), -1) <= number)
     found = places.called(steps)
     return [found[id(atom)] for atom in part.jaxpr.outvars]
 
 
 def _copy(atom: Any, place: Any, to: Any) -> Step:
+    flat = jax.core.ShapedArray((atom.aval.size,), atom.aval.dtype)
     source = """
 def rows(old, new):
-    old, new = old.reshape(-1), new.reshape(-1)
     for i in range(old.shape[0]):
         new[i] = old[i]
 """
-    return Step(compilation([atom.aval], source, (None,), [atom.aval], ()), (place,), (to,))
+    return step(source, (None,), (), [flat], [flat], [place], [to])
 
 
 class _Places:
-    """Where values lie: (9, n) is the sequence's argument n, (14, n) its result n. What nobody reads any more gives its
-    place to others."""
+    """Where values lie: in the sequence's argument n, (GIVEN, n), or in its result n, (MADE, n). What nobody reads any
+    more gives its place to others."""
 
     def __init__(self, given: dict[int, Any]) -> None:
         self._given, self._arrays = given, list[Any]()
         self._results: list[Any] = []
-        self._at: dict[int, tuple[int, int]] = {}
-        self._holds: dict[tuple[int, int], Any] = {}
-        self._empty: dict[Any, list[tuple[int, int]]] = {}  # by shape and type
+        self._at: dict[int, tuple[str, int]] = {}
+        self._holds: dict[tuple[str, int], Any] = {}
+        self._empty: dict[Any, list[tuple[str, int]]] = {}  # by shape and type
 
-    def of(self, atom: Any) -> tuple[int, int]:
+    def of(self, atom: Any) -> tuple[str, int]:
         if id(atom) not in self._at:
             own = isinstance(atom, Literal)
             self._arrays.append(np.asarray(atom.val, atom.aval.dtype) if own else self._given[id(atom)])
-            self._at[id(atom)] = (9, len(self._arrays) - 1)
+            self._at[id(atom)] = (GIVEN, len(self._arrays) - 1)
         return self._at[id(atom)]
 
-    def put(self, atom: Any, place: tuple[int, int]) -> None:
+    def put(self, atom: Any, place: tuple[str, int]) -> None:
         self._at[id(atom)], self._holds[place] = place, atom
 
-    def new(self, atom: Any) -> tuple[int, int]:
+    def new(self, atom: Any) -> tuple[str, int]:
         kind = atom.aval.shape, atom.aval.dtype
         if not self._empty.get(kind):
             self._results.append(atom.aval)
-            self._empty[kind] = [(14, len(self._results) - 1)]
+            self._empty[kind] = [(MADE, len(self._results) - 1)]
         self.put(atom, self._empty[kind].pop())
         return self._at[id(atom)]
 
     def leave(self, atoms: Iterable[Any]) -> None:
         for place in dict.fromkeys(self._at[id(a)] for a in atoms if self._holds.get(self._at[id(a)]) is a):
-            if place[0] == 14:
+            if place[0] == MADE:
                 kind = self._holds[place].aval.shape, self._holds[place].aval.dtype
                 self._empty.setdefault(kind, []).append(place)
 
     def called(self, steps: Sequence[Step]) -> dict[int, Any]:
         """Every value that is left, after the steps."""
         aliases = {}
-        for word, place in list(self._holds):
-            if word == 9:
+        for whose, place in list(self._holds):
+            if whose == GIVEN:
                 aliases[place] = len(self._results)
-                self._results.append(self._holds[word, place].aval)
+                self._results.append(self._holds[whose, place].aval)
         shape: Any = jax.ShapeDtypeStruct
         shapes = tuple(shape(aval.shape, aval.dtype) for aval in self._results)
         out = sequence(tuple(steps), shapes, aliases, self._arrays)
-        return {id(atom): out[place if word == 14 else aliases[place]] for (word, place), atom in self._holds.items()}
+        return {
+            id(atom): out[place if whose == MADE else aliases[place]] for (whose, place), atom in self._holds.items()
+        }
 
 
 mlir.register_lowering(together, mlir.lower_fun(_called, multiple_results=True), platform="cpu")
