@@ -110,7 +110,7 @@ def engrax(net: Net, folder: Path, seeds: int = 1) -> Callable[[], Run]:
     first = jax.tree.map(np.asarray, sim.state)
 
     def run() -> Run:
-        sim.state = jax.tree.map(jax.numpy.asarray, first)
+        sim.state = jax.device_put(first)
         begun = time.perf_counter()
         found = sim.run(ticks=int(net["ticks"]), record={"e.spikes": 1, "i.spikes": 1})
         jax.block_until_ready(sim.state)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .fields import Fields, named_arguments
+from .fields import Fields, named_arguments, spread
 
 Noise = Literal["uniform", "normal"]
 Stage = Literal["step", "respond"]
@@ -165,7 +165,7 @@ def responses(neuron: Neuron) -> Any:
 def one(neuron: Neuron) -> Neuron:
     """One neuron of a population: of parameters with a value per neuron (1-D) it has its own; larger arrays are the
     same in all."""
-    single: Neuron = jax.tree.map(lambda leaf: jnp.ones(() if jnp.ndim(leaf) == 1 else jnp.shape(leaf)), neuron)
+    single: Neuron = jax.tree.map(lambda leaf: spread(1.0, () if jnp.ndim(leaf) == 1 else jnp.shape(leaf)), neuron)
     return single
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
+from .networks.fields import floats
 from .rules.equations import Traced, dependencies, inline
 
 EVERYWHERE = ("rule.", "signals.", "dt")  # what all synapses read alike
@@ -70,8 +71,13 @@ def _idempotent(constraint: Traced, parameters: dict[str, Any]) -> bool:
     """Whether to constrain a weight twice is to constrain it once: tried on weights of all sizes."""
     if not all(name == "w" or name.startswith("rule.") for name in constraint.reads):
         return False
-    once = constrain(constraint, parameters, jnp.asarray(WEIGHTS, float))
-    return bool(jnp.all(constrain(constraint, parameters, once) == once))
+
+    @jax.jit
+    def same(weights: Any) -> Any:
+        once = constrain(constraint, parameters, weights)
+        return jnp.all(constrain(constraint, parameters, once) == once)
+
+    return bool(same(floats(WEIGHTS)))
 
 
 def _is(value: Any, number: float) -> bool:

@@ -224,7 +224,7 @@ class EventLayout(Layout):
         return np.diff(np.asarray(self.begins))
 
     def _places(self) -> Iterator[np.ndarray]:
-        yield np.argsort(np.asarray(self.afferents))[:, None]
+        yield _inverse(np.asarray(self.afferents))[:, None]
 
 
 class Narrowed(eqx.Module):
@@ -286,14 +286,21 @@ def make_layout(synapses: sp.csr_array | None, n_pre: int, n_post: int, events: 
     if len(groups) == 1:
         return Layout(tuple(blocks), None, None, n_pre, n_post)
     targets = np.concatenate(groups)
-    order = floats(np.argsort(targets), np.int32)
+    order = floats(_inverse(targets), np.int32)
     return Layout(tuple(blocks), floats(targets, np.int32), order, n_pre, n_post)
 
 
 def _event_layout(synapses: sp.csr_array, n_pre: int, n_post: int) -> EventLayout:
-    pre, post = synapses.indices, np.repeat(np.arange(n_post), np.diff(synapses.indptr))
-    by_pre = np.argsort(pre, kind="stable")  # row-order place of each synapse here
-    starts = np.concatenate([[0], np.cumsum(np.bincount(pre, minlength=n_pre))])
-    given = (pre[by_pre][:, None], post[by_pre], starts, synapses.indptr, np.argsort(by_pre))
+    numbered = (np.arange(synapses.nnz), synapses.indices, synapses.indptr)
+    by_pre = sp.csr_array(numbered, shape=(n_post, n_pre)).tocsc()  # row-order place of each synapse here
+    pre = np.repeat(np.arange(n_pre), np.diff(by_pre.indptr))
+    given = (pre[:, None], by_pre.indices, by_pre.indptr, synapses.indptr, _inverse(by_pre.data))
     index, targets, *order = (floats(array, np.int32) for array in given)
     return EventLayout((Block(index, None),), targets, None, n_pre, n_post, *order)
+
+
+def _inverse(permutation: np.ndarray) -> np.ndarray:
+    """Where each number lies."""
+    found = np.empty_like(permutation)
+    found[permutation] = np.arange(len(permutation))
+    return found

@@ -20,7 +20,7 @@ from .dynamics import trace_stage
 from .events import constrain
 from .keys import named_key
 from .layout import Blocks, EventLayout, Layout, make_layout
-from .networks.fields import Fields, named_arguments, parameters, spread
+from .networks.fields import Fields, floats, named_arguments, parameters, spread
 from .networks.graph import Circuit, NetworkError, Population, Projection
 from .networks.initialisers import Initialiser
 from .networks.neurons import Neuron, Stage, arrivals
@@ -107,7 +107,7 @@ class Network:
             for name, projection in self.circuit.projections.items()
             if projection.tied is None
         }
-        zero = jnp.zeros((), jnp.int32)
+        zero = spread(0, (), jnp.int32)
         state = State(zero, zero, neurons, synapses, self._empty_history(neurons, self.delayed), {})
         memories = {name: credit.begin(self, group, model, state) for name, group in self.groups.items()}
         return dataclasses.replace(state, credit=memories)
@@ -211,7 +211,8 @@ class Network:
         if name not in self.traced or not isinstance(model.layouts[name], EventLayout):
             return weights
         constraint, rule = self.traced[name].constraint, rule_parameters(self.local(model, name))
-        return tuple(constrain(constraint, rule, w.ravel()).reshape(w.shape) for w in weights)
+        bounded = jax.jit(lambda w: constrain(constraint, rule, w.ravel()).reshape(w.shape))
+        return tuple(map(bounded, weights))
 
     def with_weights(self, state: State, weights: Mapping[str, Any]) -> State:
         """The same state with other weights in the dense projections named."""
@@ -400,7 +401,7 @@ def make_network(
             raise NetworkError(
                 f"projection {name!r}: rule={projection.rule!r} is no rule{made}; see `engrax list rules`"
             )
-        rules[name] = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), projection.rule)
+        rules[name] = jax.tree.map(floats, projection.rule)
         if isinstance(projection.rule, NetworkRule):
             continue
         traced[name] = trace_rule(projection.rule)
@@ -415,9 +416,7 @@ def make_network(
     projections = {name: dataclasses.replace(p, synapses=None, weights=None) for name, p in circuit.projections.items()}
     bare = dataclasses.replace(circuit, projections=projections)
     into = {name: tuple(p for p in projections.values() if p.post == name) for name in circuit.populations}
-    neurons = {
-        name: jax.tree.map(lambda leaf: jnp.asarray(leaf, float), p.neuron) for name, p in circuit.populations.items()
-    }
+    neurons = {name: jax.tree.map(floats, p.neuron) for name, p in circuit.populations.items()}
     layouts = {
         name: make_layout(
             p.synapses,
