@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.xla_metadata import set_xla_metadata
 
 from .bits import packed
 from .keys import named_key
@@ -61,13 +62,13 @@ def tick_once(
     plastic: bool,
     alive: Any = True,
 ) -> State:
-    """One tick. ``alive`` is True, but the compiler cannot know: it must then compile the tick as a piece of its own,
-    and rounding depends neither on what is recorded nor on how a run is cut. Where the tick is made of loops that were
-    compiled before, it cannot anyway."""
+    """One tick, compiled as a piece of its own, so that rounding depends neither on what is recorded nor on how a run
+    is cut: on a CPU a function that is called and never written into what calls it; else a branch, of which the
+    compiler cannot know that ``alive`` is True. Where the tick is made of loops, these were compiled before."""
     drive = {target: value for target, value in given.items() if target[0]}
     if _in_loops(network, state):
         return network.step(model, state, drive, signals_of(given), phase=phase, plastic=plastic)
-    # What a tick leaves as it is stays outside: a branch would copy it.
+    # What a tick leaves as it is stays outside: it would be copied.
     learned = network.learned(phase, plastic)
     fixed = {name: synapses for name, synapses in state.synapses.items() if name not in learned}
 
@@ -80,6 +81,8 @@ def tick_once(
     def tick(state: State) -> State:
         return parted(network.step(model, joined(state), drive, signals_of(given), phase=phase, plastic=plastic))
 
+    if jax.default_backend() == "cpu":
+        return joined(set_xla_metadata(jax.jit(tick)(parted(state)), inlineable="false"))
     return joined(jax.lax.cond(alive, tick, lambda state: state, parted(state)))
 
 
