@@ -264,8 +264,8 @@ class Accumulated(OfMean):
 
     def evaluate(self, env: Environment) -> tuple[Any, Fields]:
         dw, syn = self.rule.evaluate(env)
-        due, total = env.signals.__getattr__(self.signal), env.syn.total + dw
-        return due * total, syn.replace(total=(1 - due) * total)
+        due, total = env.signals.__getattr__(self.signal) != 0, env.syn.total + dw
+        return jnp.where(due, total, 0.0), syn.replace(total=jnp.where(due, 0.0, total))
 
 
 class Adam(OfMean):
@@ -285,13 +285,15 @@ class Adam(OfMean):
 
     def evaluate(self, env: Environment) -> tuple[Any, Fields]:
         g, syn = self.rule.evaluate(env)
-        due = 1.0 if self.signal is None else env.signals.__getattr__(self.signal)
-        n = env.syn.n + due
-        m = env.syn.m + due * (1 - self.mu) * (g - env.syn.m)
-        v = env.syn.v + due * (1 - self.rho) * (g**2 - env.syn.v)
-        steps = jnp.maximum(n, 1.0)
-        mean, spread = m / (1 - self.mu**steps), v / (1 - self.rho**steps)
-        return due * self.eta * mean / (jnp.sqrt(spread) + self.epsilon), syn.replace(m=m, v=v, n=n)
+        n = env.syn.n + 1
+        m = env.syn.m + (1 - self.mu) * (g - env.syn.m)
+        v = env.syn.v + (1 - self.rho) * (g**2 - env.syn.v)
+        dw = self.eta * (m / (1 - self.mu**n)) / (jnp.sqrt(v / (1 - self.rho**n)) + self.epsilon)
+        if self.signal is None:
+            return dw, syn.replace(m=m, v=v, n=n)
+        due = env.signals.__getattr__(self.signal) != 0
+        held = {name: jnp.where(due, new, env.syn[name]) for name, new in (("m", m), ("v", v), ("n", n))}
+        return jnp.where(due, dw, 0.0), syn.replace(**held)
 
 
 class Fast(Wrapper):

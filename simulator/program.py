@@ -191,12 +191,16 @@ def unit(
         source = inputs[phase.name]
         state = network.reset(model, state, phase.reset, batch)
         held = present(source, model, state.trial, rows) if phase.hold else None
+        final = phase is trial[-1]
 
         def stretch(state: State, start: int, length: int, plastic: bool) -> tuple[State, dict[str, Any]]:
+            ends = final and start + length == phase.ticks
+
             def body(state: State, item: Any) -> tuple[State, dict[str, Any]]:
                 offset, row = item
                 given = present(source, model, state.trial * phase.ticks + offset, row) if held is None else held
-                given = {**given, ("", "last"): jnp.asarray((offset == phase.ticks - 1) & (phase is trial[-1]), float)}
+                last = jnp.asarray(offset == phase.ticks - 1, float) if ends and length > 1 else float(ends)
+                given = {**given, ("", "last"): last}
                 after = tick_once(network, model, state, given, phase, plastic, alive)
                 return after, samples(state, after, given, phase)
 
@@ -204,8 +208,10 @@ def unit(
             looped = scan if _in_loops(network, state) else jax.lax.scan
             return looped(body, state, (jnp.arange(start, start + length), part), length)
 
-        if phase.plastic == "last" and phase.ticks > 1:
-            state, first = stretch(state, 0, phase.ticks - 1, False)
+        # Where a rule waits for the last tick, the others are compiled without what it does there.
+        waits = final and any("last" in rule.fields("signals") for rule in network.traced.values())
+        if phase.ticks > 1 and (phase.plastic == "last" or (phase.plastic == "every" and waits)):
+            state, first = stretch(state, 0, phase.ticks - 1, phase.plastic == "every")
             state, last = stretch(state, phase.ticks - 1, 1, True)
             return state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, last)
         return stretch(state, 0, phase.ticks, phase.plastic != "never")
