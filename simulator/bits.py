@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from .kernels import compiled
+from .kernels import Shape, compiled
 from .loops import at_places, indented, places
 
 WIDTH = 32  # bits of a word
@@ -23,8 +23,12 @@ def packed(values: Any) -> Any:
 
     loop = at_places("found", "i", [f"words[i // {WIDTH}] |= 1 << i % {WIDTH}"])
     source = "\n".join(["def rows(found, words):", *indented(["words[:] = 0", *loop])])
-    function = jnp.vectorize(lambda x: compiled(plain, source, (None,), 1)(places(x), x)[0], signature="(n)->(k)")
-    return function(values)
+
+    def one(x: Any) -> Any:
+        words = Shape((-(-x.shape[0] // WIDTH),), jnp.uint32)
+        return compiled(plain, source, (words,), 1)(places(x), x)[0]
+
+    return jnp.vectorize(one, signature="(n)->(k)")(values)
 
 
 def unpacked(words: np.ndarray) -> tuple[np.ndarray, ...]:

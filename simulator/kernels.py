@@ -25,6 +25,8 @@ MANY = 10_000
 
 GIVEN, MADE = "given", "made"
 
+Shape: Any = jax.ShapeDtypeStruct
+
 # The versions of XLA's interface (xla/ffi/api/c_api.h) that have the layout which `native.handler` reads and writes.
 VERSIONS = {(0, 3)}
 
@@ -41,20 +43,21 @@ def by_events(synapses: int) -> bool:
 def compiled(
     plain: Callable[..., tuple[Any, ...]],
     source: str,
-    over: tuple[int | None, ...],
+    over: Sequence[int | Shape],
     rest: int = 0,
     mapped: tuple[tuple[bool, ...], ...] = (),
 ) -> Callable[..., tuple[Any, ...]]:
     """The function ``plain`` of arrays, on a CPU as the compiled ``rows`` of ``source``. For each result ``over`` says
-    which argument ``rows`` turns into it in place; for None it is a new array, given to ``rows`` after the arguments.
-    The last ``rest`` arguments are for ``plain`` alone.
+    which argument ``rows`` turns into it in place, or of which shape and type it is: then it is a new array, given to
+    ``rows`` after the arguments. The last ``rest`` arguments are for ``plain`` alone.
 
     ``mapped``: for every axis over which ``plain`` is ``rows`` mapped, the outermost first, the arguments that have it.
     """
 
     def function(*arrays: Any) -> Any:
-        results = tuple(jax.eval_shape(plain, *arrays))
-        return kernel.bind(*arrays, plain=plain, source=source, over=over, rest=rest, mapped=mapped, results=results)
+        results = tuple(Shape(arrays[one].shape, arrays[one].dtype) if isinstance(one, int) else one for one in over)
+        places = tuple(one if isinstance(one, int) else None for one in over)
+        return kernel.bind(*arrays, plain=plain, source=source, over=places, rest=rest, mapped=mapped, results=results)
 
     return function
 
@@ -102,7 +105,7 @@ def _mapped(
     over: Any,
     rest: int,
     mapped: Any,
-    **_: Any,
+    results: Sequence[Shape],
 ) -> Any:
     size = next(array.shape[axis] for array, axis in zip(arrays, axes, strict=True) if axis is not None)
     has = tuple(axis is not None or k in over for k, axis in enumerate(axes))  # what changes, every copy has for itself
@@ -112,7 +115,8 @@ def _mapped(
         for array, axis, own in zip(arrays, axes, has, strict=True)
     ]
     several = jax.vmap(plain, tuple(0 if h else None for h in has), axis_size=size)
-    out = compiled(several, source, over, rest, (has, *mapped))(*arrays)
+    new = [Shape((size, *one.shape), one.dtype) if k is None else k for k, one in zip(over, results, strict=True)]
+    out = compiled(several, source, new, rest, (has, *mapped))(*arrays)
     return out, [0] * len(out)
 
 

@@ -5,7 +5,7 @@ elements of a loop, such as a decay within a tick, is left to XLA and passed in.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .kernels import compiled
+from .kernels import Shape, compiled
 from .networks.fields import Fields
 from .rules.equations import NoWord, Traced, inline
 
@@ -75,7 +75,7 @@ def rows(w, index, x, out):
             total += w[i, j] * x[index[i, j]]
         out[i] = total
 """
-    return compiled(plain, source, (None,))(w, index, x)[0]
+    return compiled(plain, source, (Shape(w.shape[:1], w.dtype),))(w, index, x)[0]
 
 
 def sum_of_events(w: Any, wiring: Fields, x: Any) -> Any:
@@ -89,7 +89,7 @@ def sum_of_events(w: Any, wiring: Fields, x: Any) -> Any:
     body = [f"out[:] = {w.dtype}(0)", *at_places("found", "p", inner)]
     source = "\n".join(["def rows(w, starts, targets, x, found, out):", *indented(body)])
     arrays = (w, wiring.starts, wiring.targets, x, places(x), wiring.begins, wiring.index)
-    return compiled(plain, source, (None,), 2)(*arrays)[0]
+    return compiled(plain, source, (Shape((wiring.begins.shape[0] - 1,), w.dtype),), 2)(*arrays)[0]
 
 
 def places(x: Any) -> Any:
@@ -115,7 +115,7 @@ def rows(x, found):
                     found[count] = i
     found[0] = count
 """
-    return compiled(plain, source, (None,))(x)[0]
+    return compiled(plain, source, (Shape((1 + x.shape[0],), jnp.int32),))(x)[0]
 
 
 def added(total: Any, values: Any, gain: float) -> Any:
@@ -161,7 +161,7 @@ def rows(past, slot, values):
     for i in range(values.shape[0]):
         values[i] = past[slot[0], i]
 """
-    return compiled(plain, source, (None,))(past, slot)[0]
+    return compiled(plain, source, (Shape(past.shape[1:], past.dtype),))(past, slot)[0]
 
 
 def neurons(
@@ -174,7 +174,7 @@ def neurons(
     loop for it.
     """
     fields = [name for name in given if name.startswith("state.")]
-    blank = {name: (given[name].shape, given[name].dtype) for name in fields if name not in traced.reads}
+    blank = {name: Shape(given[name].shape, given[name].dtype) for name in fields if name not in traced.reads}
     given = {name: value for name, value in given.items() if name not in blank}
     by = {name: "neuron" if jnp.ndim(value) else "number" for name, value in given.items()}
     loop = _Loop.over(given, by, {"neuron": "[i]"}, dt)
@@ -186,9 +186,9 @@ def neurons(
     order = list(given)
 
     def whole(named: dict[str, Any]) -> tuple[Any, ...]:
-        return plain({**named, **{name: jnp.zeros(*kind) for name, kind in blank.items()}})
+        return plain({**named, **{name: jnp.zeros(kind.shape, kind.dtype) for name, kind in blank.items()}})
 
-    return loop.run(whole, tuple(order.index(name) if name in given else None for name in fields), body)
+    return loop.run(whole, [order.index(name) if name in given else blank[name] for name in fields], body)
 
 
 def learning(
@@ -220,7 +220,7 @@ def learning(
     synapse = loop.learned(update, constraint, _EVENT_WORDS if by_events else _WORDS)
     states = [name for name, of in by.items() if of == "synapse" or (by_events and name.startswith("syn."))]
     body = _at_events(loop, update, synapse) if by_events else _everywhere(loop, synapse)
-    return loop.run(plain, tuple(range(len(states))), body)
+    return loop.run(plain, range(len(states)), body)
 
 
 def _everywhere(loop: "_Loop", synapse: list[str]) -> list[str]:
@@ -340,20 +340,20 @@ class _Loop:
         return self.loaded("synapse", code.block({name: self.places[name] for name in own}))
 
     def run(
-        self, plain: Callable[[dict[str, Any]], tuple[Any, ...]], over: tuple[int | None, ...], body: list[str]
+        self, plain: Callable[[dict[str, Any]], tuple[Any, ...]], over: Sequence[int | Shape], body: list[str]
     ) -> Any:
         """``over``: see `compiled`."""
         text = "\n".join(indented([*self.numbers.loads(), *body]))
         used = [name for name, array in self.arrays.items() if re.search(rf"\b{array}\b", text)]
         rest = [name for name in self.given if name not in used]
-        made = [f"r{number}" for number in range(over.count(None))]
+        made = [f"r{number}" for number in range(sum(not isinstance(one, int) for one in over))]
         source = f"def rows({', '.join([*(self.arrays[name] for name in used), 'e', *made])}):\n{text}"
         order, given = [*used, "", *rest], list(self.given)
 
         def whole(*arrays: Any) -> tuple[Any, ...]:
             return plain(dict(zip(order, arrays, strict=True)))  # the numbers it computes itself
 
-        places = tuple(None if argument is None else used.index(given[argument]) for argument in over)
+        places = [used.index(given[one]) if isinstance(one, int) else one for one in over]
         arrays = (self.given[name] if name else self.numbers.array() for name in order)
         return compiled(whole, source, places, len(rest))(*arrays)
 

@@ -15,7 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.xla_metadata import set_xla_metadata
+from jax.experimental import xla_metadata
 
 from .bits import packed
 from .keys import named_key
@@ -25,6 +25,8 @@ from .networks.fields import Fields
 from .probes import Probe
 from .protocol import RUN, Phase
 from .together import scan
+
+marked: Any = xla_metadata.set_xla_metadata
 
 SMALL = 2**11  # numbers in a sample that is put together with others
 
@@ -82,7 +84,7 @@ def tick_once(
         return parted(network.step(model, joined(state), drive, signals_of(given), phase=phase, plastic=plastic))
 
     if jax.default_backend() == "cpu":
-        return joined(set_xla_metadata(jax.jit(tick)(parted(state)), inlineable="false"))
+        return joined(marked(jax.jit(tick)(parted(state)), inlineable="false"))
     return joined(jax.lax.cond(alive, tick, lambda state: state, parted(state)))
 
 

@@ -16,7 +16,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal, Primitive, Var, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
-from .kernels import GIVEN, MADE, Step, compiled, derived, kernel, sequence, step
+from .kernels import GIVEN, MADE, Shape, Step, compiled, derived, kernel, sequence, step
 
 SEVERAL = range(10, 3, -1)  # ticks that are put together: the first of these that divides a run, if one does
 
@@ -26,8 +26,7 @@ together.multiple_results = True
 
 def scan(body: Callable[[Any, Any], tuple[Any, Any]], start: Any, rows: Any, length: int) -> tuple[Any, Any]:
     """`jax.lax.scan` of a body that is made of kernels, several of its rounds in a call."""
-    shape: Any = jax.ShapeDtypeStruct
-    first = jax.tree.map(lambda row: shape(row.shape[1:], row.dtype), rows)
+    first = jax.tree.map(lambda row: Shape(row.shape[1:], row.dtype), rows)
     traced, shapes = jax.make_jaxpr(body, return_shape=True)(start, first)
 
     def stretch(ticks: int) -> Callable[..., tuple[Any, Any]]:
@@ -56,7 +55,9 @@ def _stacked(arrays: Sequence[Any]) -> Any:
     lines = [f"    for i in range(a0.shape[0]):\n        out[{row}, i] = a{row}[i]" for row in range(len(arrays))]
     names = [f"a{row}" for row in range(len(arrays))]
     source = "\n".join([f"def rows({', '.join(names)}, out):", *lines])
-    return compiled(lambda *arrays: (jnp.stack(arrays),), source, (None,))(*(array.ravel() for array in arrays))[0]
+    flat = [array.ravel() for array in arrays]
+    stack = Shape((len(flat), *flat[0].shape), flat[0].dtype)
+    return compiled(lambda *arrays: (jnp.stack(arrays),), source, (stack,))(*flat)[0]
 
 
 def _repeated(traced: ClosedJaxpr, carried: int, times: int) -> ClosedJaxpr:
@@ -274,8 +275,7 @@ class _Places:
             if whose == GIVEN:
                 aliases[place] = len(self._results)
                 self._results.append(self._holds[whose, place].aval)
-        shape: Any = jax.ShapeDtypeStruct
-        shapes = tuple(shape(aval.shape, aval.dtype) for aval in self._results)
+        shapes = tuple(Shape(aval.shape, aval.dtype) for aval in self._results)
         out = sequence(tuple(steps), shapes, aliases, self._arrays)
         return {
             id(atom): out[place if whose == MADE else aliases[place]] for (whose, place), atom in self._holds.items()

@@ -143,14 +143,10 @@ def test_the_loops_are_those_of_python(dtype: str, monkeypatch: pytest.MonkeyPat
 
     def spy(plain: Any, source: str, over: Any, rest: int = 0, mapped: Any = ()) -> Any:
         def function(*given: Any) -> Any:
-            shapes = jax.eval_shape(plain, *given)
             arrays = [np.array(array) for array in given[: len(given) - rest]]
             arrays = [array.reshape(1) if array.ndim == 0 else array for array in arrays]
-            results = [
-                np.zeros(shape.shape, shape.dtype) if place is None else arrays[place]
-                for place, shape in zip(over, shapes, strict=True)
-            ]
-            python(source)(*arrays, *(made for place, made in zip(over, results, strict=True) if place is None))
+            results = [arrays[one] if isinstance(one, int) else np.zeros(one.shape, one.dtype) for one in over]
+            python(source)(*arrays, *(r for one, r in zip(over, results, strict=True) if not isinstance(one, int)))
             ran.append(source)
             return tuple(map(jnp.asarray, results))
 

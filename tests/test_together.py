@@ -41,7 +41,7 @@ def doubled(x: Any) -> Any:
 def one_more(x: Any) -> Any:
     """Anew."""
     source = "def rows(x, out):\n    for i in range(x.shape[0]):\n        out[i] = x[i] + 1"
-    return kernels.compiled(lambda x: (x + 1,), source, (None,))(x)[0]
+    return kernels.compiled(lambda x: (x + 1,), source, (kernels.Shape(x.shape, x.dtype),))(x)[0]
 
 
 def chain(x: Any) -> Any:
@@ -110,7 +110,7 @@ def test_derivatives_pass_where_integers_are_between() -> None:
         source = "def rows(x, found, out):\n    out[:] = 0\n    for s in range(found[0]):\n        p = found[s + 1]\n"
         source += "        out[p] = x[p] * x[p]"
         plain = lambda x, found: (x * x,)  # noqa: E731
-        return kernels.compiled(plain, source, (None,))(x, found)[0].sum()
+        return kernels.compiled(plain, source, (kernels.Shape(x.shape, x.dtype),))(x, found)[0].sum()
 
     for function in (arriving, together.joined(arriving)):
         np.testing.assert_allclose(jax.jit(function)(x), (x * x).sum(), rtol=1e-12)
