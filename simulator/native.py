@@ -12,6 +12,7 @@ Numba compiles more of Python, and takes over a second for the ten or so loops o
 import ast
 import functools
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ _INTRINSICS = ("exp", "log", "sin", "cos", "sqrt", "floor")
 _OF_C = ("expm1", "log1p", "tanh")
 
 _kept: list[Any] = []  # what may be called lives as long as the process
+_one_at_a_time = threading.Lock()
 
 
 @functools.cache
@@ -138,6 +140,11 @@ def _engine() -> tuple[Any, Any]:
 
 
 def _compiled(module: ir.Module, function: ir.Function) -> int:
+    with _one_at_a_time:
+        return _address(module, function)
+
+
+def _address(module: ir.Module, function: ir.Function) -> int:
     engine, machine = _engine()
     function.name = f"{function.name}_{len(_kept)}"
     parsed = llvm.parse_assembly(str(module))

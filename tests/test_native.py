@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -167,3 +168,12 @@ def test_the_loops_are_those_of_python(dtype: str, monkeypatch: pytest.MonkeyPat
         for one, call in zip(found, calls, strict=True):
             np.testing.assert_allclose(one, call(), rtol=1e-6 if dtype == "float32" else 1e-14)
     assert len(ran) == len(calls)
+
+
+def test_threads_compile_at_the_same_time() -> None:
+    def run(number: int) -> float:
+        source = text("for i in range(a.shape[0]):", f"    a[i] += {number}.5", arrays="a")
+        return float(machine(source, [np.zeros(N)])[0].sum())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(run, range(12))) == [N * (number + 0.5) for number in range(12)]
