@@ -196,6 +196,26 @@ def test_rounding_depends_neither_on_chunks_nor_on_what_is_recorded() -> None:
         jax.config.update("jax_enable_x64", True)
 
 
+@pytest.mark.parametrize("batch", [None, 3])
+def test_rounding_of_sums_depends_on_neither(batch: int | None) -> None:
+    """BCM's does where the compiler may join a tick with what is around it."""
+    rng = np.random.default_rng(0)
+    net = nx.MultiDiGraph()
+    net.add_node("given", neuron=nets.Input(), size=20)
+    net.add_node("cells", neuron=nets.Rate(bias=rng.normal(size=30)), size=30)
+    net.add_edge("given", "cells", rule=rules.BCM())
+    net.add_edge("cells", "cells", rule=rules.BCM(), delay=2)
+    drive = {"given": rng.normal(size=(40, 20) if batch is None else (40, batch, 20))}
+    outcomes = []
+    for record in ({}, {"cells.x": 1, "given->cells.w": 1, "cells->cells.w": 7}, {"cells.x": 3}):
+        for chunk in (None, 10, 1):
+            sim = Simulator(net)
+            sim.run(drive, record=record, chunk=chunk)
+            outcomes.append((sim.state.neurons, sim.state.synapses))
+    for outcome in outcomes[1:]:
+        jax.tree.map(np.testing.assert_array_equal, outcomes[0], outcome)
+
+
 def test_weights_set_by_hand_are_part_of_the_story(tmp_path: Path) -> None:
     """Between runs and within one: the log holds the state that was set, so that the run can be repeated."""
     net, run, _ = mixed()

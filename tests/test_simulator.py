@@ -472,23 +472,3 @@ def test_sources_made_anew_are_not_compiled_anew():
     np.testing.assert_array_equal(ran(lambda index, key: jnp.full(2, 8.0)), np.full((3, 2), 8.0))
     for value in (1.0, 2.0):
         np.testing.assert_array_equal(ran(value), np.full((3, 2), value))
-
-
-@pytest.mark.parametrize("batch", [None, 3])
-def test_rounding_depends_neither_on_recording_nor_on_chunks(batch):
-    """BCM's does where the compiler may join a tick with what is around it."""
-    rng = np.random.default_rng(0)
-    net = nx.MultiDiGraph()
-    net.add_node("given", neuron=nets.Input(), size=20)
-    net.add_node("cells", neuron=nets.Rate(bias=rng.normal(size=30)), size=30)
-    net.add_edge("given", "cells", rule=rules.BCM())
-    net.add_edge("cells", "cells", rule=rules.BCM(), delay=2)
-    drive = {"given": rng.normal(size=(40, 20) if batch is None else (40, batch, 20))}
-    outcomes = []
-    for record in ({}, {"cells.x": 1, "given->cells.w": 1, "cells->cells.w": 7}, {"cells.x": 3}):
-        for chunk in (None, 10, 1):
-            sim = Simulator(net)
-            sim.run(drive, record=record, chunk=chunk)
-            outcomes.append((sim.state.neurons, sim.state.synapses))
-    for outcome in outcomes[1:]:
-        jax.tree.map(np.testing.assert_array_equal, outcomes[0], outcome)
