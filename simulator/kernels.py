@@ -23,8 +23,6 @@ from jax.interpreters import ad, batching, mlir
 LARGE = 500_000
 MANY = 10_000
 
-GIVEN, MADE = "given", "made"
-
 Shape: Any = jax.ShapeDtypeStruct
 
 # The versions of XLA's interface (xla/ffi/api/c_api.h) that have the layout which `native.handler` reads and writes.
@@ -132,6 +130,9 @@ def _version() -> tuple[int, ...] | None:
         return None
     header = (Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
     return tuple(int(n) for n in re.findall(r"#define XLA_FFI_API_(?:MAJOR|MINOR) (\d+)", header))
+
+
+GIVEN, MADE = "given", "made"
 
 
 @dataclass(frozen=True)

@@ -141,21 +141,17 @@ def _engine() -> tuple[Any, Any]:
 
 def _compiled(module: ir.Module, function: ir.Function) -> int:
     with _one_at_a_time:
-        return _address(module, function)
-
-
-def _address(module: ir.Module, function: ir.Function) -> int:
-    engine, machine = _engine()
-    function.name = f"{function.name}_{len(_kept)}"
-    parsed = llvm.parse_assembly(str(module))
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = True
-    passes = llvm.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(parsed, passes)
-    engine.add_module(parsed)
-    engine.finalize_object()
-    _kept.append(parsed)
-    return int(engine.get_function_address(function.name))
+        engine, machine = _engine()
+        function.name = f"{function.name}_{len(_kept)}"
+        parsed = llvm.parse_assembly(str(module))
+        options = llvm.create_pipeline_tuning_options(speed_level=3)
+        options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = True
+        passes = llvm.create_pass_builder(machine, options)
+        passes.getModulePassManager().run(parsed, passes)
+        engine.add_module(parsed)
+        engine.finalize_object()
+        _kept.append(parsed)
+        return int(engine.get_function_address(function.name))
 
 
 def _stored(dtype: str) -> ir.Type:

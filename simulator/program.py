@@ -29,6 +29,7 @@ from .together import scan
 marked: Any = xla_metadata.set_xla_metadata
 
 SMALL = 2**11  # numbers in a sample that is put together with others
+FEW = 2**16  # numbers in an array that is looked through together with others
 
 Target = tuple[str, str]  # (population, port)
 Source = Callable[[Any, Any], Any]  # (index, key) -> ([batch,] n)
@@ -304,8 +305,8 @@ def levels(periods: Mapping[str, int], start: int, units: int) -> dict[str, int]
 
 def all_finite(state: State) -> Any:
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    small = [leaf.ravel() for leaf in leaves if leaf.size <= 2**16]
-    several = [leaf for leaf in leaves if leaf.size > 2**16]
+    small = [leaf.ravel() for leaf in leaves if leaf.size <= FEW]
+    several = [leaf for leaf in leaves if leaf.size > FEW]
     if small:  # as one, which XLA compiles sooner
         several.append(jnp.concatenate(small))
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in several]))
