@@ -105,8 +105,8 @@ def learn(
     """The new weights and synaptic states. ``release``: the probability and the key of `released`.
 
     ``pre`` and ``post`` hold ([batch,] n) arrays of the fields that the rule reads, ``signals`` scalars or (batch,)
-    arrays. The mean over the batch is a matrix product where the rule separates and a running sum where not; either
-    way no array with a batch of synapses is made, except for state that every copy has for itself.
+    arrays. The mean over the batch is a matrix product where the rule separates and a running sum where not, so that no
+    array with a batch of synapses is made; where every copy has synaptic state for itself, all are worked on at once.
     """
     whole, of_batch = (rule, traced), synapses
     if batch is not None and traced.core is not None:
@@ -409,23 +409,23 @@ def _separated(one: _OneSample, pre: Fields, post: Fields, signals: Fields, own:
 def _accumulated(
     one: _OneSample, pre: Fields, post: Fields, signals: Fields, own: Fields, batch: int, masks: Any = None
 ) -> Any:
-    each = one.rule.sharing == "each"
+    each = one.rule.sharing == "each" and bool(len(own))
     several = {name: value for name, value in signals.items() if jnp.ndim(value) == 1}
+    copies = (pre, post, several, own if each else Fields(), jnp.arange(batch))
 
-    def sample(total: Any, item: Any) -> Any:
+    def sample(item: Any) -> tuple[Any, Fields]:
         pre_b, post_b, several_b, own_b, copy = item
         sample_of = one if masks is None else dataclasses.replace(one, released=masks(copy))
-        dw, new = sample_of(pre_b, post_b, signals.replace(**several_b), own_b if each else own)
-        added = jax.tree.map(jnp.add, total, (dw, Fields() if each else new))
-        return added, (new if each else Fields())
+        return sample_of(pre_b, post_b, signals.replace(**several_b), own_b if each else own)
 
-    zeros = jnp.zeros_like(one.w)
-    if one.rule.carried:  # of the weights nothing changes, and all copies' states are held in any case
-        _, own = jax.vmap(functools.partial(sample, (zeros, Fields())))((pre, post, several, own, jnp.arange(batch)))
-        return zeros, own
-    start = (zeros, Fields() if each else own.map(jnp.zeros_like))
-    (dw, mean), news = jax.lax.scan(sample, start, (pre, post, several, own if each else Fields(), jnp.arange(batch)))
-    if each:
-        return dw / batch, news
+    if each:  # a batch of states is held in any case
+        dw, own = jax.vmap(sample)(copies)
+        return dw.mean(0), own
+
+    def added(total: Any, item: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, sample(item)), None
+
+    start = jnp.zeros_like(one.w), own.map(jnp.zeros_like)
+    (dw, mean), _ = jax.lax.scan(added, start, copies)
     kept = one.traced.update.kept  # the mean of equal numbers may round
     return dw / batch, Fields({n: own[n] if SYN + n in kept else total / batch for n, total in mean.items()})
