@@ -1,6 +1,7 @@
 """Between spiking neurons a tick looks only at the synapses of those that spiked; what it computes is the same."""
 
 import dataclasses
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -154,6 +155,30 @@ def test_neurons_that_do_not_spike_are_looked_at_in_every_tick() -> None:
     graded = network(rules.Hebb(), neuron=nets.Rate(), field="x")
     graded.edges["cells", "cells", 0]["port"] = "drive"
     assert not isinstance(layout_of(graded), EventLayout)
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_every_model_of_a_spiking_neuron(batch: tuple[int, ...]) -> None:
+    models = [m for m in vars(nets).values() if inspect.isclass(m) and issubclass(m, nets.Spiking)]
+    senders = {model.__name__: model for model in models if not inspect.isabstract(model)}
+    assert {"LIF", "Poisson", "SpikeSource"} <= senders.keys()
+    net = network()
+    for name, model in senders.items():
+        net.add_node(name, neuron=model(), size=N)
+        net.add_edge(name, "cells", port="excitatory", topology=matrix(), rule=STDP)
+    rng = np.random.default_rng(0)
+    drive = {name: rng.uniform(-100, 1000, (40, *batch, N)) for name in senders}
+    record = {f"{name}.x": 1 for name in ("cells", *senders)} | {f"{name}->cells.w": 40 for name in senders}
+
+    def run() -> dict[str, np.ndarray]:
+        return Simulator(net).run(drive, record=record)
+
+    found, expected = run(), looking_everywhere(run)
+    silent = [name for name in senders if not found[f"{name}.x"].any()]
+    assert not silent
+    for name in senders:
+        np.testing.assert_array_equal(found[f"{name}.x"], expected[f"{name}.x"], err_msg=name)
+    assert_same(found, expected)
 
 
 def test_a_batch() -> None:
