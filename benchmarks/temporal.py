@@ -1,9 +1,9 @@
 """What does a tick of each learner through time cost, how does that grow with the width, and how do others do?
 
-A vanilla network of n tanh units (two inputs, two linear outputs, batch 1, float32) whose gradient is summed over a run
-of ticks and applied at its end. The theory says how many numbers a learner keeps and how many products it takes;
-reported are microseconds a tick and bytes between ticks, and the power of n with which they grow over the upper half of
-the widths.
+A vanilla network of n tanh units (two inputs, two linear outputs, no leak anywhere, batch 1, float32) whose gradient is
+summed over a run of ticks and applied at its end. The theory says how many numbers a learner keeps and how many
+products it takes; reported are microseconds a tick and bytes between ticks, and the power of n with which they grow
+over the upper half of the widths.
 
 - numpy: RTRL, SnAp-1, UORO and RFLO for this one cell by their formulas, batch 1, on one thread: more are slower at
   these sizes where others use the cores too;
@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from common import agree, arguments, clock, in_turn, peer, ratio, report
 from threadpoolctl import threadpool_limits
@@ -60,14 +61,30 @@ def task(ticks: int) -> tuple[np.ndarray, np.ndarray]:
     return x, (0.1 / ticks * np.roll(x, 3, 0)).astype(np.float32)
 
 
+class Unit(nets.Hidden):
+    """A unit without a leak that has what RFLO asks of a neuron."""
+
+    def init(self) -> nets.Fields:
+        return super().init().replace(keep=0.0, credit=0.0)
+
+    def step(self, ports: nets.Fields) -> nets.Fields:
+        return super().step(ports).replace(keep=jnp.zeros(()))
+
+    def respond(self, state: nets.Fields, ports: nets.Fields) -> nets.Fields:
+        return super().respond(state, ports).replace(credit=ports.apical)
+
+
 class Engrax:
     """A run of the simulator; ``gradient()`` is how it changed the weights first."""
 
     def __init__(self, rule: Any, n: int, x: np.ndarray, y: np.ndarray, batch: int | None = None) -> None:
         w = cell(n)
         self.start, ticks = w["hidden->hidden"], len(x)
-        net = nets.recurrent((2, n, 2), feedback="symmetric", hidden=nets.LeakyHidden(alpha=1.0), bias=False)
+        cells: dict[str, Any] = {"hidden": Unit(activation=jnp.tanh), "output": nets.Output()}
+        net = nets.recurrent((2, n, 2), feedback="symmetric", bias=False, **cells)
         nets.set_rule(net, rule, PLASTIC)
+        if isinstance(rule, rules.Accumulated):  # RFLO is the delta rule where nothing leaks, but for its trace
+            nets.set_rule(net, rules.Accumulated(rules.Delta(eta=rule.rule.eta)), PLASTIC[2:])
         self.sim = Simulator(net)
         for name, values in w.items():
             self.sim.set_weights(name, values)
@@ -144,7 +161,6 @@ def braintrace_run(
 ) -> Callable[[], Any]:
     """A run that returns the gradient, its mean over the ticks; of the recurrent weights see `recurrent_part`."""
     import brainstate
-    import jax.numpy as jnp
 
     class Net(brainstate.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
