@@ -139,7 +139,7 @@ def learn(
             new, own = looped or one.learned(pre, post_rows, signals, own)
         else:
             separated = _separated(one, pre, post_rows, signals, own) if layout.dense and masks is None else None
-            dw, own = separated or _accumulated(one, pre, post_rows, signals, own, batch, masks)
+            dw, own = separated or _over_copies(one, pre, post_rows, signals, own, batch, masks)
             of_mean = Fields({name: of_batch[name][number] for name in shared})
             if whole[1] is not traced:
                 dw, of_mean = _of_mean(whole[0], w, dw, of_mean, signals, dt)
@@ -406,7 +406,7 @@ def _separated(one: _OneSample, pre: Fields, post: Fields, signals: Fields, own:
     return named["dw"], Fields({name: named[SYN + name] for name in own})
 
 
-def _accumulated(
+def _over_copies(
     one: _OneSample, pre: Fields, post: Fields, signals: Fields, own: Fields, batch: int, masks: Any = None
 ) -> Any:
     each = one.rule.sharing == "each" and bool(len(own))

@@ -51,7 +51,7 @@ class TestVolterra:
             rules.Volterra.of({"130": 1.0})
 
     def test_a_batch_is_matrix_products_even_where_every_term_is_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delattr(plasticity, "_accumulated")
+        monkeypatch.delattr(plasticity, "_over_copies")
         Simulator(one(rules.Volterra())).run({"a": rows(0, 2, 5, 4)})
 
     def test_few_terms_are_few_numbers(self) -> None:
