@@ -169,9 +169,9 @@ def neurons(
 ) -> Any:
     """The fields of a population's neurons after a tick, in place or, where ``traced`` does not read one, anew.
 
-    ``given``: the fields first, as ``state.*``, then what else it reads, by name: one number, or one for each neuron.
-    ``plain`` makes of a dictionary like ``given`` the same fields in the same order. Raises `NoWord` where there is no
-    loop for it.
+    ``given``: the fields first, as ``state.*``, then what else it reads, by name: one number, or one for each neuron. A
+    field that it does not read may be a `Shape`. ``plain`` makes of a dictionary like ``given`` the same fields in the
+    same order. Raises `NoWord` where there is no loop for it.
     """
     fields = [name for name in given if name.startswith("state.")]
     blank = {name: Shape(given[name].shape, given[name].dtype) for name in fields if name not in traced.reads}

@@ -18,7 +18,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from . import credit, kernels, loops
 from .dynamics import trace_stage
 from .events import constrain
-from .kernels import Shape
 from .keys import named_key
 from .layout import Blocks, EventLayout, Layout, make_layout
 from .networks.fields import Fields, floats, named_arguments, parameters, spread
@@ -513,7 +512,7 @@ def _loop(
         leaves, structure = jax.tree.flatten(given)
         named = dict(zip(named_leaves(given), leaves, strict=True))
         # A step that does not ask for the state has no field of it among its arguments.
-        fields = {f"state.{key}": Shape(value.shape[-1:], value.dtype) for key, value in state.items()}
+        fields = {f"state.{key}": kernels.Shape(value.shape[-1:], value.dtype) for key, value in state.items()}
         ordered = {name: named.get(name, kind) for name, kind in fields.items()} | named
         ordered |= {name: jnp.zeros((), state.x.dtype) for name in quiet & named.keys()}  # one number, not an array
 

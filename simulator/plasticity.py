@@ -358,6 +358,10 @@ class _OneSample:
 
         return self.block.each(synapse, env, self.sides)  # type: ignore[no-any-return]
 
+    def held_by_copies(self, own: Fields) -> bool:
+        """Whether every copy of a batch has synaptic state for itself."""
+        return len(own) > 0 and self.rule.sharing == "each"
+
     def constrained(self, w: Any, signals: Fields) -> Any:
         """The changed weights ``w`` after bounds, normalisation and the like."""
         nothing, blank = Fields(), jnp.zeros(w.shape[0])
@@ -381,7 +385,7 @@ def rule_parameters(rule: LocalRule) -> dict[str, Any]:
 
 
 def _separated(one: _OneSample, pre: Fields, post: Fields, signals: Fields, own: Fields) -> Any:
-    if one.traced.update.reads & {"afferent", "efferent"} or (len(own) and one.rule.sharing == "each"):
+    if one.traced.update.reads & {"afferent", "efferent"} or one.held_by_copies(own):
         return None
     n_post = one.w.shape[0]
     values: dict[str, Any] = {"w": ("syn", one.w), "dt": ("const", one.dt), "noise": ("syn", one.noise)}
@@ -409,7 +413,7 @@ def _separated(one: _OneSample, pre: Fields, post: Fields, signals: Fields, own:
 def _over_copies(
     one: _OneSample, pre: Fields, post: Fields, signals: Fields, own: Fields, batch: int, masks: Any = None
 ) -> Any:
-    each = one.rule.sharing == "each" and bool(len(own))
+    each = one.held_by_copies(own)
     several = {name: value for name, value in signals.items() if jnp.ndim(value) == 1}
     copies = (pre, post, several, own if each else Fields(), jnp.arange(batch))
 
