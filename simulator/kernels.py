@@ -7,7 +7,9 @@ runs. Every kernel stands in for a function in JAX, which is what runs under der
 
 import ctypes
 import functools
+import hashlib
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +170,10 @@ def sequence(steps: tuple[Step, ...], results: Sequence[Any], aliases: Mapping[i
     return jax.ffi.ffi_call(name, results, input_output_aliases=dict(aliases))(*arrays)
 
 
+_known: set[str] = set()  # to XLA, by these names
+_one_at_a_time = threading.Lock()
+
+
 @functools.cache
 def _registered(steps: tuple[Step, ...], arguments: int, results: int) -> str:
     """The name by which XLA knows a sequence."""
@@ -178,9 +184,13 @@ def _registered(steps: tuple[Step, ...], arguments: int, results: int) -> str:
         (native.rows(step.source, step.kinds, step.mapped), [first[whose] + number for whose, number in step.places])
         for step in steps
     ]
-    capsule = ctypes.pythonapi.PyCapsule_New
-    capsule.restype, capsule.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-    address = native.handler(calls, arguments, results, _version() or (0, 0))
-    name = f"engrax_{address:x}"
-    jax.ffi.register_ffi_target(name, capsule(address, None, None), platform="cpu")
+    # Programs that XLA has kept from another process call the same kernels by the same name.
+    name = f"engrax_{hashlib.sha256(repr((steps, arguments, results)).encode()).hexdigest()}"
+    with _one_at_a_time:
+        if name not in _known:
+            address = native.handler(calls, arguments, results, _version() or (0, 0))
+            capsule = ctypes.pythonapi.PyCapsule_New
+            capsule.restype, capsule.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+            jax.ffi.register_ffi_target(name, capsule(address, None, None), platform="cpu")
+            _known.add(name)
     return name
