@@ -103,6 +103,20 @@ def test_small_types_are_loaded_and_stored(dtype: str) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+def test_the_hyperbolic_tangent_of_float32() -> None:
+    """Is not C's: to 4 units of the last place, odd, within [-1, 1], and NaN's and infinity's."""
+    x = np.concatenate([np.linspace(-12, 12, 100_001), np.geomspace(1e-30, 1, 10_001), [np.inf, -np.inf, np.nan]])
+    x = x.astype(np.float32)
+    source = text("for i in range(a.shape[0]):", "    a[i] = math.tanh(a[i])", arrays="a")
+    (found,) = machine(source, [x])
+    (mirrored,) = machine(source, [-x])
+    exact = np.tanh(x.astype(float))
+    np.testing.assert_array_less(np.abs(found - exact)[:-1], 4.0001 * np.spacing(np.abs(exact).astype(np.float32))[:-1])
+    np.testing.assert_array_equal(found, -mirrored)
+    np.testing.assert_array_equal(found[-3:], [1, -1, np.nan])
+    assert np.nanmax(np.abs(found)) == 1
+
+
 def test_copies_along_leading_axes() -> None:
     """Of which some arrays have both, some one, some none."""
     source = text("for i in range(a.shape[0]):", "    a[i] += b[i] * n[0]", "c[0] += 1", arrays="a, b, n, c")
