@@ -25,6 +25,9 @@ from jax.interpreters import ad, batching, mlir
 LARGE = 500_000
 MANY = 10_000
 
+# Synapses of a network of which a tick is short beside XLA's calls of its parts, and from which on it is worth kernels.
+SEVERAL, FEW = 500, 100_000
+
 Shape: Any = jax.ShapeDtypeStruct
 
 # The versions of XLA's interface (xla/ffi/api/c_api.h) that have the layout which `native.handler` reads and writes.
@@ -33,6 +36,12 @@ VERSIONS = {(0, 3)}
 
 def worthwhile(weights: Sequence[Any]) -> bool:
     return sum(w.size for w in weights) >= LARGE and _version() in VERSIONS
+
+
+def small(weights: Sequence[Sequence[Any]]) -> bool:
+    """Whether a network with these is one for `nests`."""
+    synapses = sum(w.size for blocks in weights for w in blocks)
+    return SEVERAL <= synapses <= FEW and jax.default_backend() == "cpu" and _version() in VERSIONS
 
 
 def by_events(synapses: int) -> bool:

@@ -17,7 +17,7 @@ from .kernels import Shape, compiled
 from .networks.fields import Fields
 from .rules.equations import NoWord, Traced, inline
 
-_WORDS = {
+WORDS = {
     "add": "{} + {}", "add_any": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "div": "{} / {}", "neg": "-{}",
     "square": "{0} * {0}", "sqrt": "math.sqrt({})", "abs": "abs({})", "copy": "{}", "stop_gradient": "{}",
     "max": "{0} if ({0} > {1}) | ({0} != {0}) else {1}", "min": "{0} if ({0} < {1}) | ({0} != {0}) else {1}",
@@ -25,7 +25,7 @@ _WORDS = {
     "and": "{} & {}", "or": "{} | {}", "not": "not {}", "select_n": "{2} if {0} else {1}",
 }  # fmt: skip
 # XLA vectorises the rest and LLVM by itself does not: a loop over all synapses, or of neurons alone, leaves it to XLA.
-_EVENT_WORDS = _WORDS | {
+_EVENT_WORDS = WORDS | {
     "exp": "math.exp({})", "log": "math.log({})", "expm1": "math.expm1({})", "log1p": "math.log1p({})",
     "tanh": "math.tanh({})", "logistic": "1 / (1 + math.exp(-{}))", "pow": "{} ** {}", "floor": "math.floor({})",
     "sin": "math.sin({})", "cos": "math.cos({})",
@@ -178,7 +178,7 @@ def neurons(
     given = {name: value for name, value in given.items() if name not in blank}
     by = {name: "neuron" if jnp.ndim(value) else "number" for name, value in given.items()}
     loop = _Loop.over(given, by, {"neuron": "[i]"}, dt)
-    code = loop.code(traced, _WORDS, "v")
+    code = loop.code(traced, WORDS, "v")
     places = {**loop.places, **{name: f"r{number}[i]" for number, name in enumerate(blank)}}
     several = next(array for name, array in loop.arrays.items() if by[name] == "neuron")
     stores = code.block({name.removeprefix("state."): places[name] for name in fields})
@@ -217,7 +217,7 @@ def learning(
         given = {**given, **{name: places(given[x]) for name, x in some.items() if x in given}}
         by = {**by, **dict.fromkeys(some, "wiring")}
     loop = _Loop.over(given, by, at, dt)
-    synapse = loop.learned(update, constraint, _EVENT_WORDS if by_events else _WORDS)
+    synapse = loop.learned(update, constraint, _EVENT_WORDS if by_events else WORDS)
     states = [name for name, of in by.items() if of == "synapse" or (by_events and name.startswith("syn."))]
     body = _at_events(loop, update, synapse) if by_events else _everywhere(loop, synapse)
     return loop.run(plain, range(len(states)), body)
@@ -267,7 +267,7 @@ def neuron_printable(traced: Traced, several: Collection[str]) -> bool:
     """Whether `neurons` has a loop for these. ``several``: the parameters (``neuron.*``) that every neuron has for
     itself."""
     by = dict.fromkeys(("state", "ports", "noise", *several), "neuron")
-    return _has_words(lambda: _imagined((traced,), by).code(traced, _WORDS, "v").needed(traced.outputs))
+    return _has_words(lambda: _imagined((traced,), by).code(traced, WORDS, "v").needed(traced.outputs))
 
 
 def _has_words(prints: Callable[[], Any]) -> bool:

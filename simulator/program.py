@@ -15,18 +15,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import xla_metadata
 
+from . import kernels
 from .bits import packed
 from .keys import named_key
 from .layout import Layout
+from .nests import marked, nested
 from .network import Model, Network, State
 from .networks.fields import Fields
 from .probes import Probe
 from .protocol import RUN, Phase
-from .together import scan
-
-marked: Any = xla_metadata.set_xla_metadata
+from .ticks import scan
 
 SMALL = 2**11  # numbers in a sample that is put together with others
 FEW = 2**16  # numbers in an array that is looked through together with others
@@ -67,7 +66,8 @@ def tick_once(
 ) -> State:
     """One tick, compiled as a piece of its own, so that rounding depends neither on what is recorded nor on how a run
     is cut: on a CPU a function that is called and never written into what calls it; else a branch, of which the
-    compiler cannot know that ``alive`` is True. Where the tick is made of loops, these were compiled before."""
+    compiler cannot know that ``alive`` is True. Where the tick is made of loops, these were compiled before; that of a
+    small network becomes loops here, if it can."""
     drive = {target: value for target, value in given.items() if target[0]}
     if _in_loops(network, state):
         return network.step(model, state, drive, signals_of(given), phase=phase, plastic=plastic)
@@ -85,13 +85,27 @@ def tick_once(
         return parted(network.step(model, joined(state), drive, signals_of(given), phase=phase, plastic=plastic))
 
     if jax.default_backend() == "cpu":
-        return joined(marked(jax.jit(tick)(parted(state)), inlineable="false"))
+
+        def piece(state: State) -> State:
+            return marked(jax.jit(tick)(state), inlineable="false")  # type: ignore[no-any-return]
+
+        return joined(nested(piece, parted(state)) if _in_nests(network, state) else piece(parted(state)))
     return joined(jax.lax.cond(alive, tick, lambda state: state, parted(state)))
 
 
 def _in_loops(network: Network, state: State) -> bool:
     """Whether its ticks are made of loops that were compiled before."""
     return network.in_loops and all(neurons.x.ndim == 1 for neurons in state.neurons.values())
+
+
+def _of_kernels(network: Network, state: State) -> bool:
+    return _in_loops(network, state) or _in_nests(network, state)
+
+
+def _in_nests(network: Network, state: State) -> bool:
+    """Whether it is so small that its ticks are tried as nests of loops."""
+    unbatched = all(neurons.x.ndim == 1 for neurons in state.neurons.values())
+    return unbatched and not network.in_loops and kernels.small([s.w for s in state.synapses.values()])
 
 
 def signals_of(given: Mapping[Target, Any]) -> Fields:
@@ -208,7 +222,7 @@ def unit(
                 return after, samples(state, after, given, phase)
 
             part = {} if phase.hold else {target: array[start : start + length] for target, array in rows.items()}
-            looped = scan if _in_loops(network, state) else jax.lax.scan
+            looped = scan if _of_kernels(network, state) else jax.lax.scan
             return looped(body, state, (jnp.arange(start, start + length), part), length)
 
         # Where a rule waits for the last tick, the others are compiled without what it does there.
@@ -252,7 +266,7 @@ def chunk(
                 state, out = body(model, state, jax.tree.map(lambda row: row[0], rows))
             else:
                 split = rows if straight else jax.tree.map(lambda row: row.reshape(repeats, -1, *row.shape[1:]), rows)
-                looped = scan if rung <= 1 and _in_loops(network, state) else jax.lax.scan
+                looped = scan if rung <= 1 and _of_kernels(network, state) else jax.lax.scan
                 state, out = _scan(looped, lambda s, r: body(model, s, r), state, split, repeats)
             emitted = {sample.key: read(state, before, sample) for sample in due}
             return state, {**out, **jax.tree.map(lambda a: a[None], emitted)}

@@ -1,114 +1,35 @@
-"""Kernels that follow one another are called as one, for several ticks at a time.
+"""Kernels that follow one another are called as one.
 
-XLA takes 0.1 to 0.3 microseconds to call a kernel and to hand over what it made: of a small network as long as the
-kernels themselves. Where ticks are made of kernels, those of several ticks are one call here.
+XLA takes 0.1 to 0.3 microseconds to call a kernel and to hand over what it made.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal, Primitive, Var, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
-from .kernels import GIVEN, MADE, Shape, Step, compiled, derived, kernel, sequence, step
-
-SEVERAL = range(10, 3, -1)  # ticks that are put together: the first of these that divides a run, if one does
+from .kernels import GIVEN, MADE, Shape, Step, derived, kernel, sequence, step
+from .nests import nest
 
 together: Any = Primitive("together")  # of kernels in a jaxpr, ``part``
 together.multiple_results = True
 
 
-def scan(body: Callable[[Any, Any], tuple[Any, Any]], start: Any, rows: Any, length: int) -> tuple[Any, Any]:
-    """`jax.lax.scan` of a body that is made of kernels, several of its rounds in a call."""
-    first = jax.tree.map(lambda row: Shape(row.shape[1:], row.dtype), rows)
-    traced, shapes = jax.make_jaxpr(body, return_shape=True)(start, first)
-
-    def stretch(ticks: int) -> Callable[..., tuple[Any, Any]]:
-        repeated = _repeated(traced, len(jax.tree.leaves(start)), ticks)
-
-        def each(state: Any, rows: Any) -> Any:
-            given = [jax.tree.leaves(jax.tree.map(lambda row, tick=tick: row[tick], rows)) for tick in range(ticks)]
-            made = _run(repeated, [*jax.tree.leaves(state), *itertools.chain(*given)])
-            return jax.tree.unflatten(jax.tree.structure(shapes), made)
-
-        return each
-
-    several = next((n for n in SEVERAL if length % n == 0), SEVERAL[0])
-    parts, rest = divmod(length, several)
-    split = jax.tree.map(lambda row: row[: length - rest].reshape(parts, several, *row.shape[1:]), rows)
-    state, out = lax.scan(stretch(several), start, split, length=parts)
-    out = jax.tree.map(lambda a: a.reshape(length - rest, *a.shape[2:]), out)
-    if rest:
-        state, last = stretch(rest)(state, jax.tree.map(lambda row: row[length - rest :], rows))
-        out = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), out, last)
-    return state, out
-
-
-def _stacked(arrays: Sequence[Any]) -> Any:
-    """(n,) each: (arrays, n). XLA would take a call for each."""
-    lines = [f"    for i in range(a0.shape[0]):\n        out[{row}, i] = a{row}[i]" for row in range(len(arrays))]
-    names = [f"a{row}" for row in range(len(arrays))]
-    source = "\n".join([f"def rows({', '.join(names)}, out):", *lines])
-    flat = [array.ravel() for array in arrays]
-    stack = Shape((len(flat), *flat[0].shape), flat[0].dtype)
-    return compiled(lambda *arrays: (jnp.stack(arrays),), source, (stack,))(*flat)[0]
-
-
-def _repeated(traced: ClosedJaxpr, carried: int, times: int) -> ClosedJaxpr:
-    """A program that does one several times. Its first arguments and results, as many as are carried, are handed on; of
-    the others it takes each time's own, one time after another, and stacks what each time makes."""
-    shapes = [aval.shape for aval in traced.out_avals[carried:]]
-    jaxpr = _as_made(traced.jaxpr, carried)
-    given, state = list(jaxpr.invars[:carried]), list(jaxpr.invars[:carried])
-    equations, out = list[Any](), []
-    for _ in range(times):
-        rows = [Var(atom.aval) for atom in jaxpr.invars[carried:]]
-        given += rows
-        made = _appended(equations, jaxpr, [*state, *rows])
-        state = made[:carried]
-        out.append(made[carried:])
-    stacked = []
-    for each, shape in zip(zip(*out, strict=True), shapes, strict=True):
-        stack = jax.make_jaxpr(lambda *arrays, shape=shape: _stacked(arrays).reshape(times, *shape))(
-            *(atom.aval for atom in each)
-        )
-        stacked += _appended(equations, stack.jaxpr, each)
-    return ClosedJaxpr(jaxpr.replace(invars=given, outvars=[*state, *stacked], eqns=equations), traced.consts)
-
-
-def _as_made(jaxpr: Any, carried: int) -> Any:
-    """The same program, whose results behind those that are carried have the shapes that they were made in."""
-    source = {
-        equation.outvars[0]: equation.invars[0]
-        for equation in jaxpr.eqns
-        if equation.primitive in (lax.reshape_p, lax.broadcast_in_dim_p, lax.squeeze_p)
-        and equation.invars[0].aval.size == equation.outvars[0].aval.size
-    }
-
-    def made(atom: Any) -> Any:
-        return made(source[atom]) if not isinstance(atom, Literal) and atom in source else atom
-
-    own = map(made, jaxpr.outvars[carried:])
-    return jaxpr.replace(outvars=[*jaxpr.outvars[:carried], *own])
-
-
-def _appended(equations: list[Any], jaxpr: Any, arguments: Sequence[Any]) -> list[Any]:
+def appended(equations: list[Any], jaxpr: Any, arguments: Sequence[Any]) -> list[Any]:
     """A program's results for these arguments, once its equations, which are appended, are done."""
     now: dict[Any, Any] = dict(zip(jaxpr.invars, arguments, strict=True))
     for equation in jaxpr.eqns:
-        read, made = _renamed(equation.invars, now), [Var(atom.aval) for atom in equation.outvars]
+        read, made = renamed(equation.invars, now), [Var(atom.aval) for atom in equation.outvars]
         now.update(zip(equation.outvars, made, strict=True))
         equations.append(equation.replace(invars=read, outvars=made))
-    return _renamed(jaxpr.outvars, now)
+    return renamed(jaxpr.outvars, now)
 
 
-def _renamed(atoms: Iterable[Any], names: Mapping[Any, Any]) -> list[Any]:
+def renamed(atoms: Iterable[Any], names: Mapping[Any, Any]) -> list[Any]:
     return [atom if isinstance(atom, Literal) else names.get(atom, atom) for atom in atoms]
 
 
@@ -117,12 +38,12 @@ def joined(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def whole(*arguments: Any) -> Any:
         traced, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        return jax.tree.unflatten(jax.tree.structure(shapes), _run(traced, jax.tree.leaves(arguments)))
+        return jax.tree.unflatten(jax.tree.structure(shapes), called(traced, jax.tree.leaves(arguments)))
 
     return whole
 
 
-def _run(traced: ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
+def called(traced: ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
     """What a program makes of these: by turns all operations of XLA that are ready, and all kernels that are."""
     jaxpr = _without_repeats(traced.jaxpr)
     values: dict[Any, Any] = dict(zip((*jaxpr.invars, *jaxpr.constvars), (*arguments, *traced.consts), strict=True))
@@ -161,7 +82,7 @@ def _without_repeats(jaxpr: Any) -> Any:
     kept = []
 
     for equation in jaxpr.eqns:
-        equation = equation.replace(invars=_renamed(equation.invars, first))
+        equation = equation.replace(invars=renamed(equation.invars, first))
         read = [
             (repr(np.asarray(atom.val).tolist()), atom.aval) if isinstance(atom, Literal) else atom
             for atom in equation.invars
@@ -175,7 +96,7 @@ def _without_repeats(jaxpr: Any) -> Any:
         if out is equation.outvars:
             kept.append(equation)
         first.update(zip(equation.outvars, out, strict=True))
-    return jaxpr.replace(eqns=kept, outvars=_renamed(jaxpr.outvars, first))
+    return jaxpr.replace(eqns=kept, outvars=renamed(jaxpr.outvars, first))
 
 
 def _variables(equations: Iterable[Any]) -> dict[Any, None]:
@@ -195,7 +116,7 @@ batching.primitive_batchers[together] = _mapped
 mlir.register_lowering(together, mlir.lower_fun(lambda *a, part: jaxpr_as_fun(part)(*a), multiple_results=True))
 
 
-def _called(*arrays: Any, part: ClosedJaxpr) -> list[Any]:
+def _kernels(*arrays: Any, part: ClosedJaxpr) -> list[Any]:
     """On a CPU. A kernel works in place only where nobody reads the old value later; else on a copy."""
     equations = part.jaxpr.eqns
     read_by = [equation.invars[: len(equation.invars) - equation.params["rest"]] for equation in equations]
@@ -282,4 +203,7 @@ class _Places:
         }
 
 
-mlir.register_lowering(together, mlir.lower_fun(_called, multiple_results=True), platform="cpu")
+mlir.register_lowering(together, mlir.lower_fun(_kernels, multiple_results=True), platform="cpu")
+mlir.register_lowering(
+    nest, mlir.lower_fun(lambda *arrays, nests, **_: called(nests, arrays), multiple_results=True), platform="cpu"
+)

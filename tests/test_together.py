@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from engrax import Simulator, kernels, loops, networks as nets, rules, together
+from engrax import Simulator, kernels, loops, networks as nets, rules, ticks, together
 
 pytest.importorskip("llvmlite")
 
@@ -128,7 +128,7 @@ def test_a_scan_is_jax_s_own(length: int) -> None:
 
     start = (rows[0], jnp.zeros((), int))
     expected = jax.jit(lambda: jax.lax.scan(body, start, rows))()
-    found = jax.jit(lambda: together.scan(body, start, rows, length))()
+    found = jax.jit(lambda: ticks.scan(body, start, rows, length))()
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
