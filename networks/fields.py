@@ -112,3 +112,22 @@ def spread(value: Any, shape: tuple[int, ...], dtype: Any = float) -> Any:
     if isinstance(value, jax.core.Tracer):
         return jnp.broadcast_to(jnp.asarray(value, dtype), shape)
     return floats(np.broadcast_to(np.asarray(value), shape), dtype)
+
+
+def picked(values: Any, *places: np.ndarray) -> Any:
+    """``values[..., *places]``, and 0 where a place lies behind the last.
+
+    Places are known before anything runs: those that follow one another are read as a slice, and not looked up.
+    """
+    places = tuple(np.broadcast_arrays(*places))
+    lengths, lead = values.shape[-len(places) :], values.shape[: -len(places)]
+    lines = [place.ravel() for place in places]
+    runs = [np.array_equal(line, line[0] + np.arange(line.size)) for line in lines]
+    fixed = [bool((line == line[0]).all()) for line in lines]
+    inside = all(line.max() < length for line, length in zip(lines, lengths, strict=True))
+    if inside and sorted(runs) == sorted(not same for same in fixed) and sum(runs) == 1:
+        cut = tuple(slice(int(line[0]), int(line[-1]) + 1) for line in lines)
+        return values[..., *cut].reshape(*lead, *places[0].shape)
+    if not inside:
+        values = jnp.pad(values, [*((0, 0) for _ in lead), *((0, 1) for _ in lengths)])
+    return values[..., *places]

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..networks.fields import picked
 from .base import NetworkRule, Synaptic, Tick
 
 FEW = 8  # up to so many numbers a neuron a sum of products, which XLA joins to one loop, beats products of matrices
@@ -39,13 +40,12 @@ class SnAp(NetworkRule):
 
     def follow(self, past: Synaptic, tick: Tick, last: bool) -> tuple[Synaptic, Synaptic, Any]:
         credit, arrived = tick.pull()
-        kept, nothing = self._kept(tick), len(tick.copies) * ((0, 0),)
-        credit = jnp.pad(credit, (*nothing, (0, 1)))
+        kept = self._kept(tick)
         own, direct = tick.within(kept)
         now = tick.outer(direct, {name: x[..., None, :] for name, x in tick.seen.items()})
         told, new = {}, {}
         for name, target in tick.into.items():
-            credits = tick.rows(name, credit[..., kept[target]])
+            credits = tick.rows(name, picked(credit, kept[target]))
             told[name] = tuple(
                 _product(c[..., None, :, :], m).reshape(-1, *m.shape[-2:]).sum(0)
                 for c, m in zip(credits, past[name], strict=True)

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from .dynamics import trace_stage
 from .keys import named_key
 from .layout import Blocks, Narrowed, PerNeuron
-from .networks.fields import Fields
+from .networks.fields import Fields, picked
 from .networks.graph import Circuit, NetworkError, Projection
 from .plasticity import TracedRule
 from .protocol import Phase
@@ -463,12 +463,11 @@ class Ticked:
             _, pull = jax.vjp(lambda c, u, tick=tick: tick(c, u)[0][0], self._start, silence)
             found.append(jax.vmap(pull)(self._to_all(probe.directions)))
         before, arrivals = jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)
-        rows = jnp.moveaxis(jnp.pad(self.linked * before, ((0, 1), *len(self.copies) * ((0, 0),), (0, 1))), 0, -2)
-        among, direct = {}, {}
+        rows, among, direct = jnp.moveaxis(self.linked * before, 0, -2), {}, {}
         for target, places in kept.items():
-            among[target] = rows[..., asked[places][:, None], places[None]]
-            columns = jnp.moveaxis(jnp.pad(arrivals[target], ((0, 1), *(len(self.copies) + 1) * ((0, 0),))), 0, -2)
-            direct[target] = columns[..., asked[places], np.arange(places.shape[1])]
+            among[target] = picked(rows, asked[places][:, None], places[None])
+            columns = jnp.moveaxis(arrivals[target], 0, -2)
+            direct[target] = picked(columns, asked[places], np.arange(places.shape[1])[None])
         return among, direct
 
     def outer(self, arrivals: Mapping[str, Any], seen: Mapping[str, Any]) -> Synaptic:

@@ -82,7 +82,8 @@ def _in_nests(plain: ClosedJaxpr, constants: int, given: Sequence[Any]) -> list[
     values: dict[Any, Value] = {n: _View.whole(_given(a)) for n, a in zip(jaxpr.invars, given, strict=True)}
 
     def read(atom: Any) -> Value:
-        return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else values[atom]
+        kind: Any = atom.aval
+        return np.asarray(atom.val, kind.dtype) if isinstance(atom, Literal) else values[atom]
 
     for equation in equations:
         try:

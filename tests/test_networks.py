@@ -14,6 +14,7 @@ from hypothesis import given, settings, strategies as st
 from engrax import Fields, NetworkError, Phase, RuleError, Simulator, networks as nets, rules
 from engrax.layout import make_layout
 from engrax.networks import read_graph
+from engrax.networks.fields import picked
 
 # Sums of up to a hundred float64 numbers of order 1 in two orders differ by some 1e-14.
 ROUNDING = 1e-12
@@ -1075,3 +1076,25 @@ def test_orthogonal_weights_are_those_of_the_library() -> None:
     key = jax.random.key(5)
     ours = nets.Orthogonal(0.5)(key, (6, 9), 9)
     np.testing.assert_allclose(ours, 0.5 * jax.random.orthogonal(key, 9)[:6], rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        ([[2, 3, 4]],),
+        ([[2, 4, 3]],),
+        ([[1]],),
+        ([[1, 1, 1]],),
+        ([3, 4, 5],),  # 5 is behind the last
+        ([[1]], [[[0, 1, 2]]]),
+        ([[0, 1, 2]], [[2]]),
+        ([0, 1, 2], [1, 2, 3]),
+        ([[1], [0]], [[0, 1, 2, 3]]),
+        ([[4]], [[[0, 1, 5]]]),
+    ],
+)
+def test_numbers_at_places_known_beforehand(places: Any) -> None:
+    values = np.random.default_rng(0).normal(size=(3, 5, 5))
+    arrays = [np.asarray(place) for place in places]
+    expected = np.pad(values, [(0, 0)] * (3 - len(arrays)) + [(0, 1)] * len(arrays))[..., *arrays]
+    np.testing.assert_array_equal(picked(jnp.asarray(values), *arrays), expected)
