@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import xla_metadata
-from jax.extend.core import ClosedJaxpr, Literal, Primitive, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Literal, Primitive, Var, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 from .kernels import Shape, compiled, derived
@@ -46,9 +46,12 @@ def nested(function: Callable[[Any], Any], state: Any) -> Any:
     plain, given = without_constants(traced), [*traced.consts, *jax.tree.leaves(state)]
     try:
         nests = jax.make_jaxpr(lambda *arrays: _in_nests(plain, len(traced.consts), arrays))(*plain.in_avals)
-        out = nest.bind(*given, plain=plain, nests=nests)
     except NoWord:
         out = jaxpr_as_fun(plain)(*given)
+    else:
+        unread = [Var(atom.aval) for atom in nests.jaxpr.constvars]
+        plain = ClosedJaxpr(plain.jaxpr.replace(invars=[*unread, *plain.jaxpr.invars]), ())
+        out = nest.bind(*nests.consts, *given, plain=plain, nests=without_constants(nests))
     return jax.tree.unflatten(jax.tree.structure(shapes), out)
 
 

@@ -66,12 +66,13 @@ def called(traced: ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
         out = [atom for equation in ready for atom in equation.outvars if atom in needed]
         return ClosedJaxpr(jaxpr.replace(constvars=[], invars=read, outvars=out, eqns=ready), ()), read
 
-    while left:
+    while before := len(left):
         part, read = now(kernels=False)
         values.update(zip(part.jaxpr.outvars, jaxpr_as_fun(part)(*map(values.get, read)), strict=True))
         part, read = now(kernels=True)
         if part.jaxpr.eqns:
             values.update(zip(part.jaxpr.outvars, together.bind(*map(values.get, read), part=part), strict=True))
+        assert len(left) < before, "what the rest reads is made by nobody"
     return [atom.val if isinstance(atom, Literal) else values[atom] for atom in jaxpr.outvars]
 
 

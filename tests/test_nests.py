@@ -63,12 +63,17 @@ def constant(x: Any, w: Any) -> Any:
     return {"x": jnp.zeros_like(x), "w": jnp.where(False, w, w * jnp.full_like(w, jnp.inf)), "line": 2 * x[None]}
 
 
+def of_given_numbers(x: Any, w: Any) -> Any:
+    given = jnp.asarray(np.linspace(-1, 1, N), x.dtype)
+    return {"x": x * given, "w": w + given * jnp.asarray(np.linspace(0, 1, M), x.dtype)[:, None]}
+
+
 def noisy(x: Any, w: Any, tick: Any) -> Any:
     noise = jax.random.normal(jax.random.fold_in(jax.random.key(0), tick), x.shape, x.dtype)
     return {"x": 0.5 * x + 0.1 * (w.sum(0) + noise), "tick": tick + 1, "y": jnp.tanh(w @ (x + tick.astype(x.dtype)))}
 
 
-FUNCTIONS = (arriving, outer, sums, swapped, mixed, across, chosen, curves, constant, noisy)
+FUNCTIONS = (arriving, outer, sums, swapped, mixed, across, chosen, curves, constant, of_given_numbers, noisy)
 
 
 def whole(function: Callable[..., Any]) -> Callable[[Any], Any]:
@@ -112,7 +117,7 @@ def test_ticks_follow_one_another(function: Callable[..., Any], length: int) -> 
 
     start = state("float64")
     expected = jax.jit(lambda: jax.lax.scan(body(whole(function)), start, rows))()
-    in_nests = body(lambda state: nests.nested(whole(function), state))
+    in_nests = body(lambda state: nests.nested(jax.jit(whole(function)), state))
     jax.tree.map(close("float64"), jax.jit(lambda: ticks.scan(in_nests, start, rows, length))(), expected)
 
 
