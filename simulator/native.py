@@ -95,7 +95,10 @@ def rows(source: str, kinds: tuple[Kind, ...], mapped: tuple[tuple[bool, ...], .
     addresses = [_at(builder, data, _at(builder, places, _INTEGER(number))) for number in range(len(kinds))]
     each(0, [builder.inttoptr(address, pointer) for address, pointer in zip(addresses, pointers, strict=True)])
     builder.ret_void()
-    return _compiled(module, outer)
+    # LLVM would unroll a short loop of known ends before it vectorises it, and then not vectorise it.
+    loops = [node for node in ast.walk(definition) if isinstance(node, ast.For)]
+    known = any(all(isinstance(end, ast.Constant) for end in loop.iter.args) for loop in loops)  # type: ignore[attr-defined]
+    return _compiled(module, outer, unrolled=not known)
 
 
 def handler(calls: Sequence[tuple[int, Sequence[int]]], arguments: int, results: int, version: tuple[int, ...]) -> int:
@@ -150,14 +153,15 @@ def _engine() -> tuple[Any, Any]:
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine), machine
 
 
-def _compiled(module: ir.Module, function: ir.Function, fast: bool = True) -> int:
-    """``fast``: the code, not the compilation."""
+def _compiled(module: ir.Module, function: ir.Function, *, fast: bool = True, unrolled: bool = True) -> int:
+    """``fast``: the code, not the compilation. ``unrolled``: loops may be."""
     with _one_at_a_time:
         engine, machine = _engine()
         function.name = f"{function.name}_{len(_kept)}"
         parsed = llvm.parse_assembly(str(module))
         options = llvm.create_pipeline_tuning_options(speed_level=3 if fast else 1)
-        options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = fast
+        options.loop_vectorization = options.slp_vectorization = fast
+        options.loop_unrolling = fast and unrolled
         passes = llvm.create_pass_builder(machine, options)
         passes.getModulePassManager().run(parsed, passes)
         engine.add_module(parsed)
