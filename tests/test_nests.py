@@ -29,8 +29,8 @@ def arriving(x: Any, y: Any, w: Any) -> Any:
 
 
 def outer(x: Any, y: Any, w: Any, p: Any) -> Any:
-    p = 0.9 * p + jnp.outer(y, x)
-    return {"p": p, "w": 0.9 * w + 0.1 * (y[:, None] - jnp.tanh(w.sum(1, keepdims=True))) * p}
+    p = 0.5 * p + 0.1 * jnp.outer(y, x)
+    return {"p": p, "w": 0.9 * w + 0.05 * (y[:, None] - jnp.tanh(w.sum(1, keepdims=True))) * p}
 
 
 def sums(x: Any, y: Any, w: Any, s: Any) -> Any:
