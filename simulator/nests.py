@@ -239,7 +239,7 @@ class _Nests:
             raise NoWord(f"{name} of {', '.join(map(str, kinds))}")
         if name == "dot_general":
             (left, right), batch = parameters["dimension_numbers"]
-            if any(batch):
+            if any(batch) or len(out.shape) + len(left) > 2:  # products of matrices are XLA's
                 raise NoWord(name)
             return self._sum("{} * {}", given, shapes, [left, right], out)
         if name == "reduce_sum":
