@@ -95,17 +95,21 @@ def tick_once(
 
 def _in_loops(network: Network, state: State) -> bool:
     """Whether its ticks are made of loops that were compiled before."""
-    return network.in_loops and all(neurons.x.ndim == 1 for neurons in state.neurons.values())
+    return network.in_loops and _unbatched(state)
+
+
+def _in_nests(network: Network, state: State) -> bool:
+    """Whether it is so small that its ticks are tried as nests of loops."""
+    small = kernels.small([synapses.w for synapses in state.synapses.values()])
+    return small and not network.in_loops and _unbatched(state)
 
 
 def _of_kernels(network: Network, state: State) -> bool:
     return _in_loops(network, state) or _in_nests(network, state)
 
 
-def _in_nests(network: Network, state: State) -> bool:
-    """Whether it is so small that its ticks are tried as nests of loops."""
-    unbatched = all(neurons.x.ndim == 1 for neurons in state.neurons.values())
-    return unbatched and not network.in_loops and kernels.small([s.w for s in state.synapses.values()])
+def _unbatched(state: State) -> bool:
+    return all(neurons.x.ndim == 1 for neurons in state.neurons.values())
 
 
 def signals_of(given: Mapping[Target, Any]) -> Fields:

@@ -19,7 +19,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from engrax import Fields, Simulator, locality, networks as nets
+from engrax import Fields, Simulator, locality, networks as nets, together
 
 jax.config.update("jax_enable_x64", True)
 
@@ -97,3 +97,17 @@ class Bench:
 @pytest.fixture(scope="session")
 def bench() -> type[Bench]:
     return Bench
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many kernels each call has."""
+    found: list[int] = []
+
+    def spy(steps: tuple[Any, ...], *rest: Any) -> Any:
+        found.append(len(steps))
+        return sequence(steps, *rest)
+
+    sequence = together.sequence
+    monkeypatch.setattr(together, "sequence", spy)
+    return found

@@ -18,20 +18,6 @@ pytest.importorskip("llvmlite")
 N = 70
 
 
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many kernels each call has."""
-    found: list[int] = []
-
-    def spy(steps: tuple[Any, ...], *rest: Any) -> Any:
-        found.append(len(steps))
-        return sequence(steps, *rest)
-
-    sequence = together.sequence
-    monkeypatch.setattr(together, "sequence", spy)
-    return found
-
-
 def doubled(x: Any) -> Any:
     """In place."""
     source = "def rows(x):\n    for i in range(x.shape[0]):\n        x[i] *= 2"
